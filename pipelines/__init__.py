@@ -1,0 +1,1 @@
+"""What runs: entry scripts and recipes."""

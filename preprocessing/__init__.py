@@ -1,0 +1,1 @@
+"""Official datasets to WebDataset shards."""

@@ -1,0 +1,1 @@
+"""One writer per official on-disk layout, for the miniature."""

@@ -1,0 +1,1 @@
+"""Releases to training batches."""

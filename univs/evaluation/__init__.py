@@ -1,0 +1,1 @@
+"""Metrics: partial scores per video, merged exactly."""

@@ -1,0 +1,1 @@
+"""Targets, matching, losses and the training loop."""
