@@ -1,0 +1,88 @@
+"""What can be wrong with official data: the whole source (stop) or one item of it (reject and count)."""
+
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
+
+from PIL import Image
+
+REASONS: Mapping[str, str] = MappingProxyType(
+    {
+        "E100": "annotation of the item is malformed: a field is missing or has another type",
+        "E101": "image file missing",
+        "E102": "image file empty, truncated or not decodable",
+        "E103": "image size differs from the annotation's",
+        "E110": "parallel lists differ in length, or states and masks disagree",
+        "E111": "run-length size differs from the item's",
+        "E112": "run lengths are corrupt or do not sum to height x width",
+        "E113": "empty mask where the object is visible",
+        "E117": "polygon missing, of fewer than three points, of an odd number of values, or out of range",
+        "E122": "annotation refers to an unknown image or video",
+        "E123": "unknown category id",
+        "E130": "label image has the wrong mode or bit depth",
+        "E131": "label image size differs from the image's",
+        "E132": "VIPSeg label value is illegal",
+        "E134": "VSPW label value is illegal",
+        "E135": "panoptic ids in the label image and in segments_info differ",
+        "E137": "label image holds an object id that meta.json does not declare",
+        "E139": "objects and regions do not cover the frame exactly once",
+        "E140": "expression refers to an object that does not exist",
+        "E151": "numbers of images and of annotations differ",
+        "E153": "split list names an unknown folder",
+        "E190": "unsafe file name",
+    }
+)
+"""Rejection codes and their meaning; the messages say what was found in which item."""
+
+DAMAGED_FILE_ERRORS = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+"""Everything Pillow, struct and zlib raise on damaged bytes; a broken PNG chunk is a SyntaxError."""
+
+_MALFORMED_ERRORS = (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError, OSError)
+
+
+class SourceError(ValueError):
+    """The source as a whole cannot be read: one line naming file, found, expected and what to do."""
+
+
+class ItemError(ValueError):
+    """One item cannot be used."""
+
+    def __init__(self, code: str, message: str) -> None:
+        """Keep the reason.
+
+        Raises:
+            KeyError: the code is not one of ``REASONS``.
+        """
+        super().__init__(f"{code} {REASONS[code]}: {message}")
+        self.code = code
+        self.message = message
+
+    def __reduce__(self) -> tuple[type["ItemError"], tuple[str, str]]:
+        """Survive pickling between processes with both arguments."""
+        return type(self), (self.code, self.message)
+
+
+@contextmanager
+def malformed_as_item_error(item_id: str) -> Iterator[None]:
+    """Turn the errors of walking a malformed or unreadable annotation into E100."""
+    try:
+        yield
+    except (ItemError, SourceError):
+        raise
+    except _MALFORMED_ERRORS as error:
+        raise ItemError("E100", f"{item_id}: {type(error).__name__}: {error}") from error
