@@ -1,0 +1,99 @@
+"""Multi-scale deformable attention in pure torch.
+
+Legend: N images, S cells of all levels, h heads, d channels of one head, L levels, K points.
+"""
+
+import math
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Shapes = tuple[tuple[int, int], ...]
+"""(height, width) of each level."""
+
+
+@lru_cache(maxsize=32)
+def reference_points(shapes: Shapes, device: torch.device) -> Tensor:
+    """List the cell centers of all levels: [S, 2] x y as fractions of the map."""
+    with torch.inference_mode(False), torch.no_grad():
+        levels = []
+        for height, width in shapes:
+            y = (torch.arange(height, dtype=torch.float32, device=device) + 0.5) / height
+            x = (torch.arange(width, dtype=torch.float32, device=device) + 0.5) / width
+            rows, columns = torch.meshgrid(y, x, indexing="ij")
+            levels.append(torch.stack([columns, rows], dim=-1).flatten(0, 1))
+        return torch.cat(levels)
+
+
+def sample_levels(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
+    """Sum bilinear samples of all levels, zero outside the map.
+
+    Args:
+        value: [N, S, h, d].
+        shapes: Sizes of the levels that make up S.
+        locations: [N, Q, h, L, K, 2] x y fractions.
+        weights: [N, Q, h, L, K].
+
+    Returns:
+        [N, Q, h * d].
+    """
+    num_images, _, num_heads, _ = value.shape
+    grids = (2 * locations - 1).permute(3, 0, 2, 1, 4, 5).flatten(1, 2)
+    level_weights = weights.permute(3, 0, 2, 1, 4).flatten(1, 2)
+    maps = value.permute(0, 2, 3, 1).flatten(0, 1).split([height * width for height, width in shapes], dim=-1)
+    sums = [
+        (_sample(level.unflatten(-1, shape), grid) * weight[:, None]).sum(-1)
+        for level, shape, grid, weight in zip(maps, shapes, grids, level_weights, strict=True)
+    ]
+    total = torch.stack(sums).sum(0)
+    return total.unflatten(0, (num_images, num_heads)).flatten(1, 2).transpose(1, 2)
+
+
+def _sample(level: Tensor, grid: Tensor) -> Tensor:
+    """Sample [N h, d, H, W] at [N h, Q, K, 2] in -1..1 -> [N h, d, Q, K]."""
+    return F.grid_sample(level, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+class DeformableAttention(nn.Module):
+    """Attend each cell to a few learned offsets on every level."""
+
+    def __init__(self, num_channels: int, num_heads: int, num_levels: int, num_points: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.num_levels = num_levels
+        self.num_points = num_points
+        num_samples = num_heads * num_levels * num_points
+        self.sampling_offsets = nn.Linear(num_channels, 2 * num_samples)
+        self.attention_weights = nn.Linear(num_channels, num_samples)
+        self.value_proj = nn.Linear(num_channels, num_channels)
+        self.output_proj = nn.Linear(num_channels, num_channels)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start from one direction per head, one cell further per point, all equally weighted."""
+        for linear in (self.sampling_offsets, self.attention_weights):
+            nn.init.zeros_(linear.weight)
+            nn.init.zeros_(linear.bias)
+        for linear in (self.value_proj, self.output_proj):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+        angles = torch.arange(self.num_heads, dtype=torch.float32) * (2 * math.pi / self.num_heads)
+        directions = torch.stack([angles.cos(), angles.sin()], dim=-1)
+        directions = directions / directions.abs().amax(-1, keepdim=True)
+        steps = torch.arange(1, self.num_points + 1, dtype=torch.float32)
+        offsets = directions[:, None, None] * steps[None, None, :, None]
+        with torch.no_grad():
+            self.sampling_offsets.bias.copy_(offsets.expand(-1, self.num_levels, -1, -1).flatten())
+
+    def forward(self, query: Tensor, value: Tensor, shapes: Shapes) -> Tensor:
+        """Attend the cells ``query`` [N, S, C] to the map ``value`` [N, S, C]."""
+        layout = (self.num_heads, self.num_levels, self.num_points)
+        offsets = self.sampling_offsets(query).unflatten(-1, (*layout, 2))
+        weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1)).softmax(-1)
+        sizes_xy = offsets.new_tensor([(width, height) for height, width in shapes])
+        centers = reference_points(shapes, query.device)[:, None, None, None]
+        locations = centers + offsets / sizes_xy[:, None]
+        values = self.value_proj(value).unflatten(-1, (self.num_heads, -1))
+        return self.output_proj(sample_levels(values, shapes, locations, weights.unflatten(-1, layout[1:])))

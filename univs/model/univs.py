@@ -1,0 +1,106 @@
+"""UniVS: the wiring of its parts.
+
+Legend: B clips, T frames, P prompts, S slots, R tokens of a slot, D text channels, K categories.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from univs.config import ModelConfig
+from univs.model.backbone import Backbone
+from univs.model.decoder import Decoder, initialize
+from univs.model.pixel_decoder import NUM_LEVELS, PixelDecoder
+from univs.model.position import SinePosition
+from univs.model.prompts import PromptEncoder
+from univs.model.regions import region_tokens
+from univs.model.text import TextEncoder
+from univs.model.types import (
+    Features,
+    Predictions,
+    Prompts,
+    RegionTokens,
+    TextFeatures,
+    VisualRegions,
+)
+from univs.schema import Task
+
+
+class UniVS(nn.Module):
+    """Segment clips with learnable queries and with prompts as queries."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.positions = SinePosition(config.hidden_dim, config.position)
+        self.backbone = Backbone(config.backbone)
+        self.pixel_decoder = PixelDecoder(self.backbone.num_channels, config.hidden_dim, config.pixel_decoder)
+        self.level_embed = nn.Embedding(NUM_LEVELS, config.hidden_dim)
+        self.prompt_encoder = PromptEncoder(config)
+        self.decoder = Decoder(config)
+        initialize([self.prompt_encoder, self.decoder], config.hidden_dim)
+        self.text = TextEncoder(config.text)
+
+    def encode(self, frames: Tensor, frame_indices: Tensor) -> Features:
+        """Encode normalized frames [B, T, 3, H, W], H and W multiples of 32, at indices [B, T]."""
+        if frames.shape[-2] % 32 or frames.shape[-1] % 32:
+            raise ValueError(f"frames are {tuple(frames.shape[-2:])}, expected multiples of 32: pad them")
+        clips = frames.shape[:2]
+        levels, mask = self.pixel_decoder(self.backbone(frames.flatten(0, 1)))
+        embedded = [
+            (level + embedding[:, None, None]).unflatten(0, clips)
+            for level, embedding in zip(levels, self.level_embed.weight, strict=True)
+        ]
+        return Features(
+            levels=(embedded[0], embedded[1], embedded[2]),
+            mask=mask.unflatten(0, clips),
+            frame_indices=frame_indices,
+        )
+
+    def region_tokens(
+        self, features: Features, regions: VisualRegions, generator: torch.Generator | None = None
+    ) -> RegionTokens:
+        """Take tokens [B, P, 1, R, C] from the regions; random cells, repeatable with a generator."""
+        num_tokens = self.config.prompts.tokens_per_object
+        return region_tokens(features, regions, self.positions, num_tokens, generator)
+
+    def visual_prompts(
+        self,
+        task: Task,
+        features: Features,
+        current: RegionTokens,
+        valid: Tensor,
+        memory: RegionTokens | None = None,
+    ) -> Prompts:
+        """Prompt with pixels.
+
+        Args:
+            task: What the prompts are for.
+            features: The clip.
+            current: One slot shared by all frames, or one slot per frame; each frame's query starts from
+                the mean of its slot.
+            valid: [B, P] bool, false for padding.
+            memory: Slots of earlier clips that the queries may look at, too.
+        """
+        return self.prompt_encoder.visual(task, current, valid, features.frame_indices.shape[1], memory)
+
+    def category_prompts(self, features: Features, sentences: Tensor, valid: Tensor) -> Prompts:
+        """Prompt detection with category features [B, P, D]; ``valid`` [B, P]."""
+        return self.prompt_encoder.categories(features, sentences, valid)
+
+    def expression_prompts(
+        self, features: Features, text: TextFeatures, valid: Tensor, memory: RegionTokens | None = None
+    ) -> Prompts:
+        """Prompt grounding with expressions; fields of ``text`` lead with [B, P], ``valid`` is [B, P]."""
+        return self.prompt_encoder.expressions(features, text, valid, memory)
+
+    def decode(
+        self, features: Features, prompts: Prompts | None = None, bank: Tensor | None = None
+    ) -> Predictions:
+        """Predict from learnable queries and prompts.
+
+        Args:
+            features: The clip.
+            prompts: Prompts in the clip, if any.
+            bank: [K, D] text features of the label space in use; ``None`` where objects have no class.
+        """
+        return self.decoder(features, self.positions, prompts, bank)

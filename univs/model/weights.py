@@ -1,0 +1,94 @@
+"""Checkpoints: one safetensors file with the weights (text tower included) and the configuration."""
+
+import json
+import os
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from univs.config import ModelConfig
+from univs.model.univs import UniVS
+
+FORMAT = "univs-checkpoint/1"
+
+
+def save_checkpoint(path: Path, model: UniVS) -> None:
+    """Write a model; the file appears whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    metadata = {"format": FORMAT, "config": json.dumps(asdict(model.config), sort_keys=True)}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        save_file(tensors, temporary, metadata)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path) -> UniVS:
+    """Read a model in evaluation mode, on the CPU.
+
+    Raises:
+        ValueError: One line that names the file and what is wrong with it.
+    """
+    path = Path(path)
+    metadata, tensors = _read(path)
+    if metadata.get("format") != FORMAT:
+        found = metadata.get("format", "no format")
+        raise ValueError(f"{path}: metadata holds {found}, expected {FORMAT}; import foreign weights first")
+    model = UniVS(_parse_config(path, metadata.get("config", "")))
+    _check_tensors(path, model.state_dict(), tensors)
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file, expected a checkpoint")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a safetensors file ({error})") from error
+
+
+def _parse_config(path: Path, text: str) -> ModelConfig:
+    try:
+        config = _build(ModelConfig, json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: its configuration cannot be read ({error})") from error
+    assert isinstance(config, ModelConfig)
+    return config
+
+
+def _build(kind: Any, body: dict[str, Any]) -> Any:
+    """Build a dataclass from its JSON form; all of its fields and no others must be there."""
+    if not isinstance(body, dict):
+        raise TypeError(f"{kind.__name__} is {body!r}, expected an object")
+    hints = get_type_hints(kind)
+    unlike = sorted(set(body) ^ {field.name for field in fields(kind)})
+    if unlike:
+        raise ValueError(f"{kind.__name__} does not match in {', '.join(unlike)}")
+    return kind(
+        **{
+            name: _build(hints[name], value) if is_dataclass(hints[name]) else value
+            for name, value in body.items()
+        }
+    )
+
+
+def _check_tensors(path: Path, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+    for name, tensor in expected.items():
+        if name not in found:
+            raise ValueError(f"{path}: tensor {name} is missing")
+        if found[name].shape != tensor.shape:
+            shapes = f"{tuple(found[name].shape)}, expected {tuple(tensor.shape)}"
+            raise ValueError(f"{path}: tensor {name} has shape {shapes}")
+    unknown = sorted(set(found) - set(expected))
+    if unknown:
+        raise ValueError(f"{path}: tensor {unknown[0]} is unknown")
