@@ -1,0 +1,356 @@
+"""Build a release with Ray: one task scans and plans, one task packs each shard, one task commits.
+
+The driver holds only names and counts, so it needs to see neither the source nor the release. All that is
+written is a pure function of the plan: a killed worker's shard is packed again, a killed job goes on.
+"""
+
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+import ray
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayTaskError, WorkerCrashedError
+
+from jobs.artifacts import RECORD_NAME, ArtifactRecord, digest_files, is_whole, make_record, save_record
+from jobs.errors import UserError, user_message
+from jobs.session import Session
+from preprocessing.errors import REASONS
+from preprocessing.index import (
+    INDEX_NAME,
+    MANIFEST_NAME,
+    REJECTS_NAME,
+    begin_release,
+    commit_release,
+    read_manifest,
+    read_rejects,
+)
+from preprocessing.plan import Plan, PlanParameters, make_plan, read_work_order
+from preprocessing.shards import DONE_SUFFIX, Reject, pack_shard
+from preprocessing.sources.catalog import require_source
+from preprocessing.sources.source import require_split
+from univs.schema import Manifest
+
+logger = logging.getLogger(__name__)
+
+_DEATHS_PER_SHARD = 3
+"""How often a shard is packed again after its worker died; errors of the data are never retried."""
+_MESSAGES_SHOWN = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreprocessConfig:
+    """One split of one dataset, from its official layout to shards."""
+
+    dataset: str
+    """Name of the dataset; ``--list`` shows them."""
+    split: str
+    """train or val."""
+    source: Path
+    """Folder with the official files, as its authors ship them."""
+    out: Path
+    """Folder of releases; this one becomes OUT/DATASET/SPLIT."""
+    num_workers: int = 0
+    """Shards packed at the same time; 0 means one per CPU."""
+    frames_per_shard: int = 2048
+    """A shard closes once it holds so many frames."""
+    seed: int = 0
+    """Seed of the order of items in the shards."""
+    max_reject_rate: float = 0.01
+    """Largest share of items that may be unusable; beyond it the build fails."""
+    overwrite: bool = False
+    """Build again even if there is a release, of this plan or another."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that make no sense."""
+        if self.num_workers < 0 or self.frames_per_shard < 1 or not 0 <= self.max_reject_rate <= 1:
+            raise ValueError(
+                f"num_workers must be at least 0, frames_per_shard at least 1 and max_reject_rate between 0 "
+                f"and 1, got {self.num_workers}, {self.frames_per_shard} and {self.max_reject_rate}"
+            )
+
+    @property
+    def release_dir(self) -> Path:
+        """Where the release lies."""
+        return self.out.absolute() / self.dataset / self.split
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedShard:
+    """What the driver knows of a shard before it is packed."""
+
+    name: str
+    work_order: Path
+    num_frames: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outline:
+    """A plan without its items."""
+
+    digest: str
+    num_items: int
+    num_frames: int
+    num_shards: int
+    to_pack: tuple[PlannedShard, ...] = ()
+    """Empty where the release is already whole."""
+
+
+def preprocess(job: PreprocessConfig, session: Session) -> Manifest:
+    """Build the release, or finish it, or find it up to date; give its manifest.
+
+    Raises:
+        UserError: the source cannot be read, too many items are unusable, the disk is full, or another
+            release is in the way. Nothing that is left behind can be taken for a whole release.
+    """
+    job = replace(job, source=job.source.absolute(), out=job.out.absolute())
+    outline, plan = cast("tuple[Any, Any]", _plan_task.options(num_returns=2).remote(job))
+    planned: Outline = _get(outline)
+    if planned.to_pack:
+        logger.info("%s: %s", job.release_dir, describe(planned))
+        manifest = _build(job, planned, plan, job.num_workers or max(1, session.num_cpus))
+    else:
+        manifest = _get(_reread_task.remote(job))
+        logger.info("%s: release is up to date", job.release_dir)
+    _get(_record_task.remote(job.release_dir, _describe_release(job, manifest)))
+    return manifest
+
+
+def check_job(job: PreprocessConfig, *, sees_source: bool) -> None:
+    """Find the mistakes that need no scan, before a Ray is started for the job.
+
+    Args:
+        job: what to build.
+        sees_source: whether this process sees the files the workers will see.
+
+    Raises:
+        ValueError: the dataset or the split is unknown, or the source is no folder.
+    """
+    spec = require_source(job.dataset).spec
+    require_split(spec, job.split)
+    if sees_source and not job.source.is_dir():
+        raise UserError(f"--source {job.source}: no such folder; expected one with {spec.needs}")
+
+
+def outline_release(job: PreprocessConfig) -> Outline:
+    """Scan and plan in this process, without writing: what a dry run shows."""
+    plan = _scan(job)
+    return _outline(plan, ())
+
+
+def describe(outline: Outline) -> str:
+    """Say what a plan amounts to."""
+    return f"{outline.num_items} items, {outline.num_frames} frames, {outline.num_shards} shards"
+
+
+@ray.remote(num_cpus=1, max_retries=_DEATHS_PER_SHARD)
+def _plan_task(job: PreprocessConfig) -> tuple[Outline, Plan]:
+    with _mistakes_travel():
+        plan = _scan(job)
+        _make_way(job, plan)
+        work_orders = begin_release(job.release_dir, plan)
+        if work_orders:
+            (job.release_dir / RECORD_NAME).unlink(missing_ok=True)
+        return _outline(plan, work_orders), plan
+
+
+@ray.remote(num_cpus=1, max_retries=_DEATHS_PER_SHARD)
+def _pack_task(job: PreprocessConfig, work_order: Path) -> tuple[Reject, ...]:
+    with _mistakes_travel():
+        order = read_work_order(work_order)
+        source = require_source(job.dataset)
+        return pack_shard(source, job.source, job.split, order, job.release_dir).rejects
+
+
+@ray.remote(num_cpus=1, max_retries=_DEATHS_PER_SHARD)
+def _commit_task(job: PreprocessConfig, plan: Plan) -> Manifest:
+    with _mistakes_travel():
+        source = require_source(job.dataset)
+        return commit_release(job.release_dir, plan, source.spec, source.label_space(job.source))
+
+
+@ray.remote(num_cpus=1, max_retries=_DEATHS_PER_SHARD)
+def _reread_task(job: PreprocessConfig) -> Manifest:
+    with _mistakes_travel():
+        manifest = read_manifest(job.release_dir)
+        _judge_rejects(job, manifest.num_items, read_rejects(job.release_dir))
+        return manifest
+
+
+@ray.remote(num_cpus=1, max_retries=_DEATHS_PER_SHARD)
+def _reopen_task(release_dir: Path, shards: Sequence[str]) -> None:
+    """Forget that shards with unusable items are done: the next run reads their repaired sources."""
+    for shard in shards:
+        (release_dir / f"{shard}{DONE_SUFFIX}").unlink(missing_ok=True)
+
+
+@ray.remote(num_cpus=1, max_retries=_DEATHS_PER_SHARD)
+def _record_task(release_dir: Path, record: ArtifactRecord) -> None:
+    with _mistakes_travel():
+        if not is_whole(release_dir):
+            tables = digest_files(release_dir, (MANIFEST_NAME, INDEX_NAME, REJECTS_NAME))
+            save_record(release_dir, replace(record, outputs={**tables, **record.outputs}))
+
+
+def _describe_release(job: PreprocessConfig, manifest: Manifest) -> ArtifactRecord:
+    shards = {entry.name: entry.sha256 for entry in manifest.shards}
+    return make_record(kind="release", config=job, inputs={"plan": manifest.plan_digest}, outputs=shards)
+
+
+def _scan(job: PreprocessConfig) -> Plan:
+    check_job(job, sees_source=True)
+    source = require_source(job.dataset)
+    parameters = PlanParameters(target_frames_per_shard=job.frames_per_shard, seed=job.seed)
+    items = source.scan(job.source, job.split)
+    return make_plan(job.dataset, job.split, items, parameters, source.label_space(job.source))
+
+
+def _outline(plan: Plan, work_orders: Sequence[Path]) -> Outline:
+    frames = [sum(item.num_frames for item in order.items) for order in plan.orders]
+    to_pack = tuple(
+        PlannedShard(name=order.shard, work_order=path, num_frames=count)
+        for order, path, count in zip(plan.orders, work_orders, frames, strict=False)
+    )
+    return Outline(
+        digest=plan.digest,
+        num_items=plan.num_items,
+        num_frames=sum(frames),
+        num_shards=len(plan.orders),
+        to_pack=to_pack,
+    )
+
+
+def _make_way(job: PreprocessConfig, plan: Plan) -> None:
+    """Keep an existing release of another plan from being replaced by accident."""
+    manifest = job.release_dir / MANIFEST_NAME
+    if job.overwrite:
+        for name in (MANIFEST_NAME, RECORD_NAME):
+            (job.release_dir / name).unlink(missing_ok=True)
+        for done in job.release_dir.glob(f"*{DONE_SUFFIX}"):
+            done.unlink()
+    elif manifest.exists() and _digest_in(manifest) != plan.digest:
+        raise UserError(
+            f"{manifest}: this release was made from another plan (other items, options or version); "
+            "choose another --out, or pass --overwrite to replace it"
+        )
+
+
+def _digest_in(manifest: Path) -> str:
+    try:
+        return str(json.loads(manifest.read_bytes())["plan_digest"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{manifest}: damaged ({error}); pass --overwrite to build the release again"
+        ) from error
+
+
+def _build(job: PreprocessConfig, planned: Outline, plan: Any, num_workers: int) -> Manifest:
+    rejects = _pack_all(job, planned, num_workers)
+    try:
+        _judge_rejects(job, planned.num_items, [reject for group in rejects.values() for reject in group])
+    except UserError:
+        _get(_reopen_task.remote(job.release_dir, [shard for shard, group in rejects.items() if group]))
+        raise
+    manifest: Manifest = _get(_commit_task.remote(job, plan))
+    return manifest
+
+
+def _pack_all(job: PreprocessConfig, planned: Outline, num_workers: int) -> dict[str, tuple[Reject, ...]]:
+    """Pack every shard, at most ``num_workers`` at a time, and give the rejects of each.
+
+    On an error or an interrupt no task is left running.
+    """
+    progress = _Progress(planned)
+    waiting = iter(planned.to_pack)
+    running: dict[Any, PlannedShard] = {}
+    rejects: dict[str, tuple[Reject, ...]] = {}
+    try:
+        while True:
+            for shard in islice(waiting, num_workers - len(running)):
+                running[_pack_task.remote(job, shard.work_order)] = shard
+            if not running:
+                return rejects
+            (ref,), _ = ray.wait(list(running), num_returns=1)
+            rejects[running[ref].name] = _get(ref)
+            progress.count(running.pop(ref))
+    finally:
+        for ref in running:
+            ray.cancel(ref, force=True)
+
+
+class _Progress:
+    """Log a line per shard, with the speed so far and what it promises."""
+
+    def __init__(self, planned: Outline) -> None:
+        self._planned = planned
+        self._started_s = time.monotonic()
+        self._num_shards = 0
+        self._num_frames = 0
+
+    def count(self, shard: PlannedShard) -> None:
+        """Add a finished shard."""
+        self._num_shards += 1
+        self._num_frames += shard.num_frames
+        frames_per_s = self._num_frames / max(time.monotonic() - self._started_s, 1e-6)
+        logger.info(
+            "shard %d/%d %s, %.0f frames/s, %.0f s to go",
+            self._num_shards,
+            self._planned.num_shards,
+            shard.name,
+            frames_per_s,
+            (self._planned.num_frames - self._num_frames) / max(frames_per_s, 1e-6),
+        )
+
+
+def _judge_rejects(job: PreprocessConfig, num_items: int, rejects: Sequence[Reject]) -> None:
+    """Report unusable items; more than the allowed share is an error."""
+    if not rejects:
+        return
+    summary = f"{len(rejects)} of {num_items} items are unusable: {summarize_rejects(rejects)}"
+    if len(rejects) > job.max_reject_rate * num_items:
+        raise UserError(
+            f"{summary}; at most {job.max_reject_rate:.2%} may be; "
+            "repair the source and run the same command again, or raise --max-reject-rate"
+        )
+    logger.warning("%s", summary)
+
+
+def summarize_rejects(rejects: Sequence[Reject]) -> str:
+    """Count rejects by code and quote the first messages."""
+    counts = Counter(reject.code for reject in rejects)
+    first = sorted(rejects, key=lambda reject: reject.item_id)[:_MESSAGES_SHOWN]
+    codes = ", ".join(f"{code} {count} times ({REASONS[code]})" for code, count in sorted(counts.items()))
+    return f"{codes}; first: {'; '.join(f'{reject.code} {reject.message}' for reject in first)}"
+
+
+def _get(reference: Any) -> Any:
+    """Wait for a task; a user's mistake in it is raised as what it was, a bug with the worker's traceback."""
+    try:
+        return ray.get(reference)
+    except RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise UserError(str(error.cause)) from None
+        raise
+    except (WorkerCrashedError, NodeDiedError, OutOfMemoryError) as error:
+        raise UserError(
+            f"workers died {_DEATHS_PER_SHARD + 1} times on the same task, most likely for lack of memory; "
+            f"run again with fewer --num-workers ({type(error).__name__})"
+        ) from error
+
+
+@contextmanager
+def _mistakes_travel() -> Iterator[None]:
+    """Turn a user's mistake into the one error that the driver knows as such."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        line = user_message(error)
+        if line is None:
+            raise
+        raise UserError(line) from error
