@@ -1,6 +1,5 @@
 """Make a release whole: join the done records into index, rejects and, last of all, the manifest."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, fields
@@ -15,7 +14,14 @@ from preprocessing.plan import WORK_ORDER_FOLDER, Plan, write_work_orders
 from preprocessing.shards import DONE_SUFFIX, Reject, ShardResult, read_done
 from preprocessing.sources.source import SourceSpec
 from univs.labels import LabelSpace
-from univs.schema import IndexRow, Manifest, ShardEntry, canonical_json
+from univs.schema import (
+    IndexRow,
+    Manifest,
+    ShardEntry,
+    index_row_from_dict,
+    manifest_from_json,
+    manifest_to_json,
+)
 
 INDEX_NAME, REJECTS_NAME, MANIFEST_NAME = "index.parquet", "rejects.parquet", "manifest.json"
 _ROW_GROUP_ROWS = 4096
@@ -50,7 +56,7 @@ def commit_release(
     write_index(release_dir / INDEX_NAME, rows)
     _write_table(release_dir / REJECTS_NAME, [asdict(reject) for reject in rejects], _REJECT_SCHEMA)
     with atomic_write(release_dir / MANIFEST_NAME) as temporary:
-        temporary.write_bytes(canonical_json(_manifest_to_dict(manifest)))
+        temporary.write_bytes(manifest_to_json(manifest))
     _remove_scaffolding(release_dir, {entry.name for entry in manifest.shards})
     return manifest
 
@@ -65,10 +71,7 @@ def read_manifest(release_dir: Path) -> Manifest:
     if not path.exists():
         raise ValueError(f"{path} not found: the release is not whole; run preprocess.py until it finishes")
     try:
-        body = json.loads(path.read_bytes())
-        space = body.pop("label_space")
-        shards = tuple(ShardEntry(**entry) for entry in body.pop("shards"))
-        manifest = Manifest(label_space=LabelSpace.from_dict(space) if space else None, shards=shards, **body)
+        manifest = manifest_from_json(path.read_bytes())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is damaged ({type(error).__name__}: {error}); preprocess again") from error
     for entry in manifest.shards:
@@ -87,9 +90,7 @@ def read_index(release_dir: Path) -> tuple[IndexRow, ...]:
     Raises:
         ValueError: it is missing or damaged.
     """
-    rows = _read_rows(release_dir / INDEX_NAME)
-    lists = ("frame_offsets", "frame_sizes")
-    return tuple(IndexRow(**{**row, **{name: tuple(row[name]) for name in lists}}) for row in rows)
+    return tuple(index_row_from_dict(row) for row in _read_rows(release_dir / INDEX_NAME))
 
 
 def read_rejects(release_dir: Path) -> tuple[Reject, ...]:
@@ -159,13 +160,6 @@ def _build_manifest(
         shards=tuple(result.entry for result in results if result.entry is not None),
         plan_digest=plan.digest,
     )
-
-
-def _manifest_to_dict(manifest: Manifest) -> dict[str, Any]:
-    body = {field.name: getattr(manifest, field.name) for field in fields(Manifest)}
-    body["label_space"] = manifest.label_space.to_dict() if manifest.label_space else None
-    body["shards"] = [asdict(entry) for entry in manifest.shards]
-    return body
 
 
 def _check_shard_size(path: Path, entry: ShardEntry) -> None:

@@ -14,7 +14,6 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from preprocessing.atomic import atomic_write, remove_leftovers
 from preprocessing.errors import ItemError
@@ -28,6 +27,7 @@ from univs.schema import (
     VideoRecord,
     annotation_to_json,
     canonical_json,
+    index_row_from_dict,
     meta_to_json,
 )
 
@@ -94,7 +94,7 @@ def read_done(release_dir: Path, shard: str, plan_digest: str) -> ShardResult | 
     tar = release_dir / shard
     if entry is not None and (not tar.exists() or tar.stat().st_size != entry.size_bytes):
         return None
-    rows = tuple(_row_from_dict(row) for row in body["rows"])
+    rows = tuple(index_row_from_dict(row) for row in body["rows"])
     return ShardResult(rows=rows, rejects=tuple(Reject(**reject) for reject in body["rejects"]), entry=entry)
 
 
@@ -213,8 +213,3 @@ def _cut_record(record: VideoRecord, window: slice, chunk: Chunk) -> VideoRecord
         ),
         regions=tuple(replace(region, rles=region.rles[window]) for region in record.regions),
     )
-
-
-def _row_from_dict(row: dict[str, Any]) -> IndexRow:
-    lists = {name: tuple(row[name]) for name in ("frame_offsets", "frame_sizes")}
-    return IndexRow(**{**row, **lists})

@@ -6,7 +6,8 @@ compressed run-length strings; their size is always the record's ``height`` x ``
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from univs.labels import LabelSpace
@@ -35,6 +36,11 @@ class Frame:
     """Encoding of the stored bytes."""
     labelled: bool = True
     """Whether the dataset annotates this frame."""
+
+    @property
+    def stem(self) -> str:
+        """File name without folder and suffix."""
+        return PurePosixPath(self.name).stem
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -197,6 +203,32 @@ def record_from_json(meta: bytes, annotation: bytes) -> VideoRecord:
     body["regions"] = tuple(Region(kind=r["kind"], rles=tuple(r["rles"])) for r in parts["regions"])
     body["expressions"] = tuple(_expression_from_dict(entry) for entry in parts["expressions"])
     return VideoRecord(**body)
+
+
+def manifest_to_json(manifest: Manifest) -> bytes:
+    """Encode ``manifest.json``."""
+    body = {field.name: getattr(manifest, field.name) for field in fields(Manifest)}
+    body["label_space"] = manifest.label_space.to_dict() if manifest.label_space else None
+    body["shards"] = [asdict(entry) for entry in manifest.shards]
+    return canonical_json(body)
+
+
+def manifest_from_json(data: bytes) -> Manifest:
+    """Decode ``manifest.json``.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: it is no JSON, or not of this version.
+    """
+    body: dict[str, Any] = json.loads(data)
+    space = body.pop("label_space")
+    shards = tuple(ShardEntry(**entry) for entry in body.pop("shards"))
+    return Manifest(label_space=LabelSpace.from_dict(space) if space else None, shards=shards, **body)
+
+
+def index_row_from_dict(body: Mapping[str, Any]) -> IndexRow:
+    """Make a row from its fields, in which tuples may be lists."""
+    lists = {name: tuple(body[name]) for name in ("frame_offsets", "frame_sizes")}
+    return IndexRow(**{**body, **lists})
 
 
 def canonical_json(value: Mapping[str, Any]) -> bytes:

@@ -12,8 +12,6 @@ from univs.data.augment import (
     Window,
     draw_view,
     output_size,
-    plain_view,
-    resize_frame,
     swap_left_right,
 )
 
@@ -145,17 +143,6 @@ def test_drawn_colors_stay_in_their_range():
 )
 def test_output_size_keeps_the_aspect_within_the_limits(size, expected):
     assert output_size(*size, 240, 400) == expected
-
-
-def test_resize_for_evaluation_shows_the_whole_frame():
-    frame = np.zeros((60, 80, 3), np.uint8)
-    frame[:30, :40] = 255
-    resized = resize_frame(frame, 30, 1000)
-    assert resized.shape == (30, 40, 3)
-    assert (resized[:14, :19] == 255).all()
-    assert not resized[16:].any()
-    source = Source(height=60, width=80, num_frames=2, is_pseudo_clip=False, anchor=None)
-    assert np.array_equal(plain_view(source, 30, 1000).warp_mask(frame[..., 0] > 0, 1), resized[..., 0] > 127)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from univs.data.release import Release
-from univs.data.videos import iter_videos, join_chunks
+from univs.data.videos import iter_videos
 from univs.schema import Expression, Region
 
 
@@ -56,14 +56,6 @@ def test_frames_are_read_only_when_asked_for(release):
             raise AssertionError("read too early")
 
     assert len(list(iter_videos(replace(release, store=ClosedStore())))) == 2
-
-
-def test_an_object_missing_from_a_chunk_is_absent_there(maker):
-    first = maker.record(2, [maker.track(1, [maker.rectangle(0, 0, 2, 2)] * 2)])
-    second = maker.record(3, [maker.track(2, [maker.rectangle(1, 1, 2, 2)] * 3)])
-    joined = join_chunks([first, second])
-    assert [(track.object_id, track.states) for track in joined.objects] == [(1, "VVAAA"), (2, "AAVVV")]
-    assert joined.num_frames == joined.chunk.item_frames == 5
 
 
 def test_an_item_that_lacks_a_chunk_is_refused(release):

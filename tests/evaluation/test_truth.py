@@ -7,7 +7,6 @@ from pycocotools import mask as coco_mask
 from univs.evaluation.truth import (
     expression_truth,
     instance_truth,
-    join_chunks,
     object_truth,
     panoptic_truth,
     semantic_truth,
@@ -162,24 +161,6 @@ def test_truth_of_chunks_in_any_order_equals_truth_of_the_whole(make):
     whole, joined = make((_record(),), LABELS), make(_chunks(_record())[::-1], LABELS)
     for field in whole.__slots__:
         assert np.array_equal(getattr(whole, field), getattr(joined, field))
-
-
-def test_joined_chunks_hold_every_pixel_of_every_region_and_all_frames():
-    record, joined = _record(), join_chunks(_chunks(_record())[::-1])
-    assert (joined.frames, joined.objects, joined.expressions) == (
-        record.frames,
-        record.objects,
-        record.expressions,
-    )
-    regions = [{rle for region in joined.regions if (rle := region.rles[t])} for t in range(3)]
-    assert regions == [{rle} for rle in record.regions[0].rles]
-
-
-def test_incomplete_or_mixed_chunks_raise():
-    first, last = _chunks(_record())
-    for parts in ((first,), (last,), (first, first), (first, replace(last, item_id="other"))):
-        with pytest.raises(ValueError, match="all chunks of one item"):
-            join_chunks(parts)
 
 
 @pytest.mark.parametrize(

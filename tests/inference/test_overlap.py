@@ -5,7 +5,6 @@ from univs.inference.overlap import (
     box_overlaps,
     clip_ious,
     frame_ious,
-    mask_boxes,
     mask_quality,
     pixel_owners,
     suppress,
@@ -39,14 +38,6 @@ def test_frame_and_clip_ious_match_set_arithmetic():
             union = (first[n] | second[m]).sum().item()
             expected = (first[n] & second[m]).sum().item() / union if union else 0.0
             assert abs(whole[n, m].item() - expected) < 1e-6
-
-
-def test_mask_boxes_have_exclusive_ends_and_empty_masks_no_area():
-    masks = torch.stack([_rectangle(8, 9, 2, 5, 3, 9), _rectangle(8, 9, 0, 0, 0, 0), torch.ones(8, 9).bool()])
-    boxes = mask_boxes(masks)
-    assert boxes[0].tolist() == [3, 2, 9, 5]
-    assert ((boxes[1, 2:] - boxes[1, :2]) == 0).all()
-    assert boxes[2].tolist() == [0, 0, 9, 8]
 
 
 def test_box_ious_of_shifted_boxes_match_hand_computed_values():

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from univs.model.position import SinePosition
-from univs.model.regions import cells_inside, choose_cells, region_tokens
+from univs.model.regions import cells_inside, choose_cells, mask_boxes, region_tokens, tight_boxes
 from univs.model.types import Features, RegionTokens, VisualRegions
 
 HEIGHT, WIDTH = 64, 96
@@ -141,3 +141,19 @@ def test_more_tokens_than_cells_of_the_map_repeat():
     cells = choose_cells(torch.ones(1, 1, 6, dtype=torch.bool), 15, None)
     assert torch.bincount(cells.flatten(), minlength=6).tolist().count(3) == 3
     assert cells.shape == (1, 1, 15)
+
+
+def test_tight_boxes_are_half_open():
+    masks = torch.zeros(3, 8, 10, dtype=torch.bool)
+    masks[0, 2:5, 3:4] = True
+    masks[1] = True
+    boxes = tight_boxes(masks)
+    expected = torch.tensor([[0.3, 2 / 8, 0.4, 5 / 8], [0, 0, 1, 1], [0, 0, 0, 0]])
+    torch.testing.assert_close(boxes, expected)
+
+
+def test_mask_boxes_have_exclusive_ends_and_empty_masks_no_area():
+    masks = torch.zeros(3, 8, 9, dtype=torch.bool)
+    masks[0, 2:5, 3:9] = True
+    masks[2] = True
+    assert mask_boxes(masks).tolist() == [[3, 2, 9, 5], [0, 0, 0, 0], [0, 0, 9, 8]]

@@ -29,7 +29,7 @@ def main(rank: int, world_size: int, rendezvous: str, out: str) -> None:
     reports = list(train_steps(wrapped, batches, optimizer, config, torch.device("cpu")))
     weights = [float(parameter.detach().double().sum()) for parameter in objective.model.parameters()]
     with open(out, "w") as file:
-        json.dump({"share": share, "weights": weights, "terms": list(reports[-1].losses)}, file)
+        json.dump({"share": share, "weights": weights, "terms": list(reports[-1][-1].losses)}, file)
     dist.destroy_process_group()
 
 

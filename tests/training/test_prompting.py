@@ -12,7 +12,6 @@ from univs.training.prompting import (
     fold_slots,
     jitter_boxes,
     memory_regions,
-    tight_boxes,
 )
 from univs.training.targets import choose_targets, visual_targets
 
@@ -21,15 +20,6 @@ SAMPLING = PromptSampling(max_objects=4)
 
 def _generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-def test_tight_boxes_are_half_open():
-    masks = torch.zeros(3, 8, 10, dtype=torch.bool)
-    masks[0, 2:5, 3:4] = True
-    masks[1] = True
-    boxes = tight_boxes(masks)
-    expected = torch.tensor([[0.3, 2 / 8, 0.4, 5 / 8], [0, 0, 1, 1], [0, 0, 0, 0]])
-    torch.testing.assert_close(boxes, expected)
 
 
 def test_draw_pixels_are_uniform_inside_the_mask():

@@ -19,6 +19,10 @@ def _batches(make_batch, start: int, tasks=("detection", "sot", "grounding")):
         step += 1
 
 
+def _flat(steps):
+    return [report for reports in steps for report in reports]
+
+
 def _start(make_model, config):
     objective = Objective(make_model(), config)
     return objective, build_optimizer(objective.model, config.optimizer), Ema(objective.model, 0.9)
@@ -37,7 +41,7 @@ def test_train_steps_overfit_one_batch(make_model, make_batch, make_config, task
     objective, optimizer, _ = _start(make_model, config)
     batch = make_batch(task, num_frames=2, counts=(2,))
     batches = (replace(batch, step=step) for step in range(20))
-    reports = list(train_steps(objective, batches, optimizer, config, CPU))
+    reports = _flat(train_steps(objective, batches, optimizer, config, CPU))
     assert reports[-1].loss < reports[0].loss / 3
     for name in ("mask", "prompt_mask"):
         assert reports[-1].losses[name] < reports[0].losses[name] / 4
@@ -46,12 +50,12 @@ def test_train_steps_overfit_one_batch(make_model, make_batch, make_config, task
 def test_train_steps_resumed_equal_a_straight_run_bit_for_bit(make_model, make_batch, make_config, tmp_path):
     config = make_config(num_steps=6, optimizer={"warmup_steps": 2, "milestones": (0.5,)})
     objective, optimizer, ema = _start(make_model, config)
-    straight = list(train_steps(objective, _batches(make_batch, 0), optimizer, config, CPU, ema=ema))
+    straight = _flat(train_steps(objective, _batches(make_batch, 0), optimizer, config, CPU, ema=ema))
 
     first, first_optimizer, first_ema = _start(make_model, config)
     steps = train_steps(first, _batches(make_batch, 0), first_optimizer, config, CPU, ema=first_ema)
     for _ in range(3):
-        report = next(steps)
+        (report,) = next(steps)
     save_training_state(tmp_path / "state.pt", report.step + 1, first_optimizer, first_ema)
     torch.save(first.model.state_dict(), tmp_path / "model.pt")
 
@@ -60,7 +64,7 @@ def test_train_steps_resumed_equal_a_straight_run_bit_for_bit(make_model, make_b
     second.model.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
     start = load_training_state(tmp_path / "state.pt", second_optimizer, second_ema)
     batches = _batches(make_batch, start)
-    resumed = list(train_steps(second, batches, second_optimizer, config, CPU, start, second_ema))
+    resumed = _flat(train_steps(second, batches, second_optimizer, config, CPU, start, second_ema))
 
     assert start == 3
     assert [report.losses for report in resumed] == [report.losses for report in straight[3:]]
@@ -73,10 +77,11 @@ def test_train_steps_resumed_equal_a_straight_run_bit_for_bit(make_model, make_b
 def test_train_steps_report_what_they_did(make_model, make_batch, make_config):
     config = make_config(num_steps=5, report_every_steps=2, optimizer={"learning_rate": 1e-3, "decay": 0.5})
     objective, optimizer, _ = _start(make_model, config)
-    reports = list(train_steps(objective, _batches(make_batch, 0), optimizer, config, CPU))
-    assert [report.step for report in reports] == [1, 3, 4]
-    assert [report.task for report in reports] == ["sot", "detection", "sot"]
-    assert [report.learning_rate for report in reports] == [1e-3, 1e-3, 1e-3]
+    together = list(train_steps(objective, _batches(make_batch, 0), optimizer, config, CPU))
+    assert [[report.step for report in reports] for reports in together] == [[0, 1], [2, 3], [4]]
+    reports = [report for reports in together for report in reports]
+    assert [report.task for report in reports] == ["detection", "sot", "grounding", "detection", "sot"]
+    assert {report.learning_rate for report in reports} == {1e-3}
     for report in reports:
         assert (report.num_clips, report.num_frames) == (2, 4)
         assert report.loss == pytest.approx(sum(report.losses.values()))
@@ -87,7 +92,7 @@ def test_train_steps_report_what_they_did(make_model, make_batch, make_config):
 def test_train_steps_clip_the_gradient(make_model, make_batch, make_config):
     config = make_config(num_steps=1, optimizer={"max_grad_norm": 1e-3})
     objective, optimizer, _ = _start(make_model, config)
-    (report,) = train_steps(objective, _batches(make_batch, 0), optimizer, config, CPU)
+    ((report,),) = train_steps(objective, _batches(make_batch, 0), optimizer, config, CPU)
     norm = torch.stack([p.grad.norm() for p in objective.parameters() if p.grad is not None]).norm()
     assert report.grad_norm > 1e-3
     assert float(norm) == pytest.approx(1e-3, rel=1e-3)

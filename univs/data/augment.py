@@ -150,24 +150,10 @@ def draw_view(config: AugmentConfig, source: Source, generator: np.random.Genera
     )
 
 
-def plain_view(source: Source, short_edge_px: int, max_long_edge_px: int) -> ClipView:
-    """Make the view of evaluation: the whole frame, resized."""
-    window = Window(left=0, top=0, width=source.width, height=source.height)
-    height, width = output_size(source.height, source.width, short_edge_px, max_long_edge_px)
-    return ClipView(windows=(window,) * source.num_frames, height=height, width=width)
-
-
 def output_size(height: int, width: int, short_edge_px: int, max_long_edge_px: int) -> tuple[int, int]:
     """Scale a size so that its short edge is as asked, unless the long edge would pass its limit."""
     scale = min(short_edge_px / min(height, width), max_long_edge_px / max(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def resize_frame(frame: NDArray[np.uint8], short_edge_px: int, max_long_edge_px: int) -> NDArray[np.uint8]:
-    """Resize one frame [H, W, 3] for evaluation."""
-    height, width = frame.shape[:2]
-    source = Source(height=height, width=width, num_frames=1, is_pseudo_clip=False, anchor=None)
-    return plain_view(source, short_edge_px, max_long_edge_px).warp_frame(frame, 0)
 
 
 _SIDE_WORD = re.compile(r"\b(left|right)(?=(?:most|wards?|hand)?\b)", re.IGNORECASE)

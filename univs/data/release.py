@@ -4,7 +4,6 @@ A release is the directory that preprocessing writes: tar shards, ``index.parque
 Members are read by the byte ranges of the index, so a clip costs its own frames and nothing else.
 """
 
-import json
 import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -15,8 +14,14 @@ from typing import Any, Protocol, overload
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from univs.labels import LabelSpace
-from univs.schema import IndexRow, Manifest, ShardEntry, VideoRecord, record_from_json
+from univs.schema import (
+    IndexRow,
+    Manifest,
+    VideoRecord,
+    index_row_from_dict,
+    manifest_from_json,
+    record_from_json,
+)
 
 _MAX_OPEN_SHARDS = 64
 
@@ -97,9 +102,7 @@ class IndexRows(Sequence[IndexRow]):
         if not -self._length <= index < self._length:
             raise IndexError(f"row {index} of an index of {self._length}")
         values = {name: column[index % self._length].as_py() for name, column in self._columns.items()}
-        for name in _LIST_COLUMNS:
-            values[name] = tuple(values[name])
-        return IndexRow(**values)
+        return index_row_from_dict(values)
 
     def column(self, name: str) -> list[Any]:
         """Give one column as a list."""
@@ -168,18 +171,6 @@ class Release:
 
 
 _COLUMNS = tuple(field.name for field in fields(IndexRow))
-_LIST_COLUMNS = ("frame_offsets", "frame_sizes")
-
-
-def manifest_from_json(data: bytes) -> Manifest:
-    """Decode ``manifest.json``."""
-    body: dict[str, Any] = json.loads(data)
-    known = {field.name for field in fields(Manifest)}
-    body = {name: value for name, value in body.items() if name in known}
-    space = body["label_space"]
-    body["label_space"] = None if space is None else LabelSpace.from_dict(space)
-    body["shards"] = tuple(ShardEntry(**entry) for entry in body["shards"])
-    return Manifest(**body)
 
 
 def _read_manifest(path: Path) -> Manifest:
@@ -187,7 +178,7 @@ def _read_manifest(path: Path) -> Manifest:
         return manifest_from_json(path.read_bytes())
     except FileNotFoundError:
         raise ValueError(f"{path.parent}: no manifest.json, so no whole release; run preprocess") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not a manifest of this version ({error}); preprocess it again") from error
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, TypeVar
 
+from univs.data.chunks import join_chunks
 from univs.evaluation.histogram import SegmentPairs, count_segment_pairs
 from univs.evaluation.instance import InstancePartial, evaluate_instances, score_instances
 from univs.evaluation.objects import ObjectPartial, evaluate_objects, score_objects
@@ -24,7 +25,6 @@ from univs.evaluation.tracking import TrackingPartial, evaluate_tracking, score_
 from univs.evaluation.truth import (
     expression_truth,
     instance_truth,
-    join_chunks,
     object_truth,
     panoptic_truth,
     semantic_truth,

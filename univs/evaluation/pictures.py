@@ -5,8 +5,8 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
+from univs.data.masks import decode_rle
 from univs.draw import Frame, enlarge, overlay, overlay_labels, side_by_side
 from univs.evaluation.benchmarks import Prediction
 from univs.labels import LabelSpace
@@ -72,8 +72,7 @@ def _mask_at(track: InstanceTrack, t: int, height: int, width: int) -> NDArray[n
     counts = track.rles[t]
     if counts is None:
         return np.zeros((height, width), bool)
-    decoded = coco_mask.decode({"size": [height, width], "counts": counts.encode()})
-    return np.asarray(decoded, bool)
+    return decode_rle(counts, height, width)
 
 
 def _enlarge(maps: NDArray[Value], factor: int) -> NDArray[Value]:

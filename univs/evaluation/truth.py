@@ -4,15 +4,14 @@ Legend: T frames, N objects or expressions, H, W size.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from pathlib import PurePath
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
+from univs.data.chunks import join_chunks
+from univs.data.masks import decode_rle
 from univs.labels import LabelSpace
 from univs.predictions import (
     InstanceTrack,
@@ -22,33 +21,9 @@ from univs.predictions import (
     Segment,
     SemanticVideo,
 )
-from univs.schema import ABSENT, Chunk, Expression, ObjectTrack, Region, VideoRecord
+from univs.schema import ObjectTrack, VideoRecord
 
 _Painted = TypeVar("_Painted", np.int16, np.int32)
-
-
-def join_chunks(chunks: Sequence[VideoRecord]) -> VideoRecord:
-    """Put the chunks of one item, in any order, back into one record of all its frames.
-
-    Raises:
-        ValueError: chunks are of different items, or one is missing or there twice.
-    """
-    parts = sorted(chunks, key=lambda part: part.chunk.index)
-    names = {(part.dataset, part.split, part.item_id) for part in parts}
-    indices = [part.chunk.index for part in parts]
-    if len(names) != 1 or indices != list(range(parts[0].chunk.count)):
-        raise ValueError(f"expected all chunks of one item, got chunks {indices} of {sorted(names)}")
-    if len(parts) == 1:
-        return parts[0]
-    frames = tuple(frame for part in parts for frame in part.frames)
-    return replace(
-        parts[0],
-        frames=frames,
-        objects=_join_objects(parts),
-        regions=tuple(_join_regions(parts, len(frames))),
-        expressions=_join_expressions(parts),
-        chunk=Chunk(index=0, count=1, item_frames=len(frames)),
-    )
 
 
 def panoptic_truth(chunks: Sequence[VideoRecord], labels: LabelSpace) -> PanopticVideo:
@@ -157,39 +132,6 @@ def _dense_record(chunks: Sequence[VideoRecord]) -> VideoRecord:
     return record
 
 
-def _join_objects(parts: Sequence[VideoRecord]) -> tuple[ObjectTrack, ...]:
-    first = {o.object_id: o for part in reversed(parts) for o in part.objects}
-    held = [{o.object_id: o for o in part.objects} for part in parts]
-    joined = []
-    for object_id, track in sorted(first.items()):
-        states = ""
-        rles: tuple[str | None, ...] = ()
-        for part, tracks in zip(parts, held, strict=True):
-            here = tracks.get(object_id)
-            states += here.states if here else ABSENT * part.num_frames
-            rles += here.rles if here else (None,) * part.num_frames
-        joined.append(replace(track, states=states, rles=rles))
-    return tuple(joined)
-
-
-def _join_regions(parts: Sequence[VideoRecord], num_frames: int) -> Iterator[Region]:
-    before = 0
-    for part in parts:
-        after = num_frames - before - part.num_frames
-        for region in part.regions:
-            yield replace(region, rles=(None,) * before + region.rles + (None,) * after)
-        before += part.num_frames
-
-
-def _join_expressions(parts: Sequence[VideoRecord]) -> tuple[Expression, ...]:
-    joined: dict[str, Expression] = {}
-    for expression in (e for part in parts for e in part.expressions):
-        known = joined.setdefault(expression.expression_id, expression)
-        names = tuple(dict.fromkeys((*known.object_ids, *expression.object_ids)))
-        joined[expression.expression_id] = replace(known, object_ids=names)
-    return tuple(joined.values())
-
-
 def _first_frame(track: ObjectTrack) -> int | None:
     return next((t for t, counts in enumerate(track.rles) if counts is not None), None)
 
@@ -209,17 +151,11 @@ def _label(record: VideoRecord, track: ObjectTrack, labels: LabelSpace) -> int:
     return label
 
 
-def _decode(record: VideoRecord, counts: str) -> NDArray[np.bool_]:
-    rle = {"size": [record.height, record.width], "counts": counts.encode()}
-    decoded: NDArray[np.uint8] = coco_mask.decode(rle)
-    return decoded.view(np.bool_)
-
-
 def _paint(record: VideoRecord, canvas: NDArray[_Painted], values: dict[int, int]) -> NDArray[_Painted]:
     for track in record.objects:
         for t, counts in enumerate(track.rles):
             if counts is not None:
-                canvas[t][_decode(record, counts)] = values[track.object_id]
+                canvas[t][decode_rle(counts, record.height, record.width)] = values[track.object_id]
     return canvas
 
 
@@ -229,7 +165,7 @@ def _masks(record: VideoRecord, tracks: Sequence[ObjectTrack]) -> NDArray[np.boo
     for track in tracks:
         for t, counts in enumerate(track.rles):
             if counts is not None:
-                masks[t] |= _decode(record, counts)
+                masks[t] |= decode_rle(counts, record.height, record.width)
     return masks
 
 
@@ -245,5 +181,5 @@ def _object_video(
         video_id=record.item_id,
         object_ids=tuple(names),
         masks=stacked if len(kept) == record.num_frames else stacked[:, kept],
-        frame_names=tuple(PurePath(record.frames[t].name).stem for t in kept),
+        frame_names=tuple(record.frames[t].stem for t in kept),
     )

@@ -66,4 +66,4 @@ def first_masks(record: VideoRecord) -> dict[str, FirstMask]:
 
 def frame_stems(record: VideoRecord) -> tuple[str, ...]:
     """File names of the frames without folder and suffix."""
-    return tuple(frame.name.rpartition("/")[2].partition(".")[0] for frame in record.frames)
+    return tuple(frame.stem for frame in record.frames)

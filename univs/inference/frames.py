@@ -72,7 +72,7 @@ class Geometry:
 
 
 def plan_geometry(height: int, width: int, short_edge_px: int, max_long_edge_px: int) -> Geometry:
-    """Plan the sizes of a video's frames; the same rule as in evaluation views of training data."""
+    """Plan the sizes of a video's frames; the same rule as for training clips."""
     resized = output_size(height, width, short_edge_px, max_long_edge_px)
     padded = (round_up(resized[0]), round_up(resized[1]))
     return Geometry(original=(height, width), resized=resized, padded=padded)

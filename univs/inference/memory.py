@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from univs.inference.overlap import mask_boxes
-from univs.model.types import Features, RegionTokens, VisualRegions
+from univs.model.regions import mask_regions
+from univs.model.types import Features, RegionTokens
 from univs.model.univs import UniVS
 
 
@@ -71,27 +71,15 @@ def encode_masks(
     are never needed in float together.
     """
     slots = [
-        model.region_tokens(features, _regions(masks[:, index], frames[index]), generator)
-        for index in range(len(frames))
+        model.region_tokens(
+            features, mask_regions(masks[None, :, index], frame.expand(1, len(masks))), generator
+        )
+        for index, frame in enumerate(frames)
     ]
     return RegionTokens(
         features=torch.cat([slot.features for slot in slots], dim=2),
         positions=torch.cat([slot.positions for slot in slots], dim=2),
         valid=torch.cat([slot.valid for slot in slots], dim=2),
-    )
-
-
-def _regions(masks: Tensor, frame: Tensor) -> VisualRegions:
-    """Turn the masks [N, h, w] of one frame into prompts."""
-    num_objects, height, width = masks.shape
-    boxes = mask_boxes(masks) / torch.tensor([width, height, width, height], device=masks.device)
-    return VisualRegions(
-        masks=masks[None],
-        boxes=boxes[None],
-        points=((boxes[:, :2] + boxes[:, 2:]) / 2)[None],
-        kinds=torch.zeros((1, num_objects), dtype=torch.int64, device=masks.device),
-        key_frames=frame.expand(1, num_objects),
-        valid=masks.flatten(1).any(1)[None],
     )
 
 

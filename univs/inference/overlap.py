@@ -6,6 +6,8 @@ Legend: N M objects, D detections, T frames, P pixels.
 import torch
 from torch import Tensor
 
+from univs.model.regions import mask_boxes
+
 
 def mask_quality(mask_logits: Tensor) -> Tensor:
     """Measure how sure masks are: share of the pixels above -1 that are above 1; [N, ...] to [N]."""
@@ -23,13 +25,6 @@ def clip_ious(first: Tensor, second: Tensor) -> Tensor:
     """Mask IoU of whole tubes: bool [N, T, ...] and [M, T, ...] to [N, M]; 0 where both are empty."""
     intersections, unions = _overlaps(first, second)
     return intersections.sum(-1) / unions.sum(-1).clamp(min=1)
-
-
-def mask_boxes(masks: Tensor) -> Tensor:
-    """Bound masks: bool [..., H, W] to x1 y1 x2 y2 in pixels [..., 4], ends exclusive, 0 if empty."""
-    x1, x2 = _extent(masks.any(-2))
-    y1, y2 = _extent(masks.any(-1))
-    return torch.stack([x1, y1, x2, y2], dim=-1)
 
 
 def box_ious(first: Tensor, second: Tensor) -> Tensor:
@@ -87,10 +82,3 @@ def _overlaps(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         intersections = one @ other.transpose(1, 2)
     unions = one.sum(-1)[:, :, None] + other.sum(-1)[:, None] - intersections
     return intersections.permute(1, 2, 0), unions.permute(1, 2, 0)
-
-
-def _extent(occupied: Tensor) -> tuple[Tensor, Tensor]:
-    length = occupied.shape[-1]
-    first = occupied.int().argmax(-1)
-    stop = length - occupied.flip(-1).int().argmax(-1)
-    return first, torch.where(occupied.any(-1), stop, first)

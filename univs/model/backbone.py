@@ -9,7 +9,6 @@ import timm
 from timm.layers.norm_act import FrozenBatchNormAct2d, freeze_batch_norm_2d
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
-from transformers import SwinBackbone, SwinConfig
 
 from univs.config import BackboneConfig
 
@@ -64,6 +63,9 @@ class Backbone(nn.Module):
 
 
 def _build_swin(config: BackboneConfig) -> Any:
+    # Imported here: it takes seconds, and only Swin needs it.
+    from transformers import SwinBackbone, SwinConfig
+
     stages = ["stage1", "stage2", "stage3", "stage4"]
     settings = {**SWIN_SETTINGS[config.name], "drop_path_rate": config.drop_path, "out_features": stages}
     body: Any = SwinBackbone(SwinConfig(**settings))

@@ -10,8 +10,7 @@ from torch import Tensor
 from univs.model.position import SinePosition
 from univs.model.types import Features, RegionTokens, VisualRegions
 
-BOX_KIND = 1
-POINT_KIND = 2
+MASK_KIND, BOX_KIND, POINT_KIND = 0, 1, 2
 CELL_TOLERANCE = 1e-4
 """Fraction of a cell that rounding of box coordinates may cost or add."""
 
@@ -47,6 +46,39 @@ def region_tokens(
         positions=(token_positions * valid[..., None])[:, :, None],
         valid=valid[:, :, None],
     )
+
+
+def mask_regions(masks: Tensor, key_frames: Tensor) -> VisualRegions:
+    """Prompt with masks [B, P, H, W] at clip positions [B, P]; empty ones are not valid."""
+    boxes = tight_boxes(masks)
+    return VisualRegions(
+        masks=masks,
+        boxes=boxes,
+        points=(boxes[..., :2] + boxes[..., 2:]) / 2,
+        kinds=torch.full(masks.shape[:2], MASK_KIND, device=masks.device),
+        key_frames=key_frames,
+        valid=masks.flatten(2).any(-1),
+    )
+
+
+def tight_boxes(masks: Tensor) -> Tensor:
+    """Bound masks [..., H, W] by half-open boxes x1 y1 x2 y2 as fractions [..., 4], zeros if empty."""
+    height, width = masks.shape[-2:]
+    return mask_boxes(masks) / torch.tensor([width, height, width, height], device=masks.device)
+
+
+def mask_boxes(masks: Tensor) -> Tensor:
+    """Bound masks [..., H, W] by half-open boxes x1 y1 x2 y2 in pixels [..., 4], zeros if empty."""
+    x1, x2 = _extent(masks.any(-2))
+    y1, y2 = _extent(masks.any(-1))
+    return torch.stack([x1, y1, x2, y2], dim=-1)
+
+
+def _extent(occupied: Tensor) -> tuple[Tensor, Tensor]:
+    """Give first and last-plus-one true position of [..., n]; zeros if none is."""
+    first = occupied.int().argmax(-1)
+    stop = occupied.shape[-1] - occupied.flip(-1).int().argmax(-1)
+    return first, torch.where(occupied.any(-1), stop, first)
 
 
 def cells_inside(regions: VisualRegions, height: int, width: int) -> Tensor:

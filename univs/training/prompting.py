@@ -3,9 +3,12 @@
 Legend: B clips, N objects, P prompts, T frames, F memory frames, R tokens, C channels, H W the padded size.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
+from univs.model.regions import mask_regions, tight_boxes
 from univs.model.types import RegionTokens, VisualRegions
 from univs.training.config import PromptSampling
 from univs.training.targets import BatchTargets
@@ -50,16 +53,9 @@ def memory_regions(targets: BatchTargets, members: Tensor, num_frames: int) -> V
     recent = targets.masks[:, :, num_all - num_frames :]
     masks = _take(recent, rows).flatten(1, 2)
     frames = torch.arange(num_all - num_frames, num_all, device=rows.device)
-    boxes = tight_boxes(masks)
+    regions = mask_regions(masks, frames.repeat(rows.shape[1]).expand(len(rows), -1))
     known = members.any(-1).repeat_interleave(num_frames, dim=1)
-    return VisualRegions(
-        masks=masks,
-        boxes=boxes,
-        points=(boxes[..., :2] + boxes[..., 2:]) / 2,
-        kinds=torch.zeros(masks.shape[:2], dtype=torch.long, device=rows.device),
-        key_frames=frames.repeat(rows.shape[1]).expand(len(rows), -1),
-        valid=known & masks.flatten(2).any(-1),
-    )
+    return replace(regions, valid=regions.valid & known)
 
 
 def fold_slots(tokens: RegionTokens, num_frames: int) -> RegionTokens:
@@ -94,13 +90,6 @@ def draw_pixels(masks: Tensor, generator: torch.Generator) -> Tensor:
     return torch.stack([x, y], dim=-1)
 
 
-def tight_boxes(masks: Tensor) -> Tensor:
-    """Enclose masks [..., H, W] by half-open boxes [..., 4] x1 y1 x2 y2, fractions; zeros if empty."""
-    x1, x2 = _extent(masks.any(-2))
-    y1, y2 = _extent(masks.any(-1))
-    return torch.stack([x1, y1, x2, y2], dim=-1)
-
-
 def jitter_boxes(boxes: Tensor, sampling: PromptSampling, generator: torch.Generator) -> Tensor:
     """Move and resize large boxes [B, P, 4] at random; corners stay inside the image."""
     size = boxes[..., 2:] - boxes[..., :2]
@@ -112,15 +101,6 @@ def jitter_boxes(boxes: Tensor, sampling: PromptSampling, generator: torch.Gener
     moved = torch.cat([center - half, center + half], dim=-1).clamp(0, 1)
     large = size.prod(-1, keepdim=True) > sampling.jitter_min_area
     return torch.where(large, moved, boxes)
-
-
-def _extent(occupied: Tensor) -> tuple[Tensor, Tensor]:
-    """Give first and last-plus-one true position of [..., n] as fractions; zeros if none is."""
-    size = occupied.shape[-1]
-    ascending = torch.arange(1, size + 1, device=occupied.device)
-    stop = (occupied * ascending).amax(-1)
-    start = size - (occupied * ascending.flip(0)).amax(-1)
-    return torch.where(stop > 0, start, 0) / size, stop / size
 
 
 def _take(values: Tensor, rows: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ class StepReport:
     """What a step did, on this rank."""
 
     step: int
-    """The step that has just been taken, from 0."""
+    """The step, counted from 0."""
     dataset: str
     task: Task
     loss: float
@@ -33,9 +33,9 @@ class StepReport:
     grad_norm: float
     """Norm of the gradient before clipping."""
     data_wait_s: float
-    """Mean wait for a batch over the steps since the last report."""
+    """Wait for the batch."""
     step_s: float
-    """Mean duration, waiting included, over the steps since the last report."""
+    """Duration, waiting included: the mean of the steps reported together, between which nothing waits."""
     num_clips: int
     num_frames: int
     """Frames of all clips together."""
@@ -64,8 +64,8 @@ def train_steps(
     device: torch.device,
     start_step: int = 0,
     ema: Ema | None = None,
-) -> Iterator[StepReport]:
-    """Train from ``start_step`` to the end of the run, reporting every ``report_every_steps`` and at the end.
+) -> Iterator[tuple[StepReport, ...]]:
+    """Train from ``start_step`` to the end of the run; report the steps every ``report_every_steps`` of them.
 
     Everything random in a step follows from (seed, step, rank), so a resumed run does what the first would
     have done. To that end the global generators of torch are seeded at every step.
@@ -93,9 +93,9 @@ def train_steps(
             ema.update()
         taken.append(_remember(batch, losses, grad_norm, data_wait_s))
         if (step + 1) % config.report_every_steps == 0 or step + 1 == config.num_steps:
-            report = _report(taken, since, learning_rate(config, step))
+            reports = _report(taken, since, config)
             taken, since = [], perf_counter()
-            yield report
+            yield reports
 
 
 def step_generator(seed: int, step: int, rank: int) -> torch.Generator:
@@ -153,25 +153,31 @@ def _remember(
     )
 
 
-def _report(taken: list[_Taken], since: float, rate: float) -> StepReport:
-    """Fetch the numbers of all steps taken in one transfer, check them and report the last step."""
+def _report(taken: list[_Taken], since: float, config: TrainConfig) -> tuple[StepReport, ...]:
+    """Fetch the numbers of all steps taken in one transfer, check them and report them."""
     rows = [torch.stack([*step.losses.values(), step.grad_norm]) for step in taken]
     fetched = torch.cat(rows).double().cpu().split([len(row) for row in rows])
-    for step, values in zip(taken, fetched, strict=True):
-        _check_finite(step, values.tolist())
-    last, values = taken[-1], fetched[-1].tolist()
+    step_s = (perf_counter() - since) / len(taken)
+    return tuple(
+        _report_step(step, values.tolist(), step_s, learning_rate(config, step.step))
+        for step, values in zip(taken, fetched, strict=True)
+    )
+
+
+def _report_step(step: _Taken, values: list[float], step_s: float, rate: float) -> StepReport:
+    _check_finite(step, values)
     return StepReport(
-        step=last.step,
-        dataset=last.dataset,
-        task=last.task,
+        step=step.step,
+        dataset=step.dataset,
+        task=step.task,
         loss=sum(values[:-1]),
-        losses=dict(zip(last.losses, values[:-1], strict=True)),
+        losses=dict(zip(step.losses, values[:-1], strict=True)),
         learning_rate=rate,
         grad_norm=values[-1],
-        data_wait_s=sum(step.data_wait_s for step in taken) / len(taken),
-        step_s=(perf_counter() - since) / len(taken),
-        num_clips=last.num_clips,
-        num_frames=last.num_frames,
+        data_wait_s=step.data_wait_s,
+        step_s=step_s,
+        num_clips=step.num_clips,
+        num_frames=step.num_frames,
     )
 
 

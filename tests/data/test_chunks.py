@@ -1,0 +1,51 @@
+from dataclasses import replace
+
+import pytest
+
+from univs.data.chunks import join_chunks
+from univs.schema import Chunk, Expression, Region
+
+
+@pytest.fixture
+def chunks(maker):
+    """Two chunks of an item of five frames, each listing only the object it shows."""
+    first = maker.record(2, [maker.track(1, [maker.rectangle(0, 0, 2, 2)] * 2)])
+    last = maker.record(3, [maker.track(2, [maker.rectangle(1, 1, 2, 2)] * 3)])
+    return [
+        replace(part, chunk=Chunk(index=index, count=2, item_frames=5))
+        for index, part in enumerate((first, last))
+    ]
+
+
+def test_an_object_missing_from_a_chunk_is_absent_there(chunks):
+    joined = join_chunks(chunks[::-1])
+    assert [(track.object_id, track.states) for track in joined.objects] == [(1, "VVAAA"), (2, "AAVVV")]
+    assert joined.objects[1].rles == (None, None, *chunks[1].objects[0].rles)
+    assert joined.frames == chunks[0].frames + chunks[1].frames
+    assert joined.chunk == Chunk(index=0, count=1, item_frames=5)
+
+
+def test_regions_of_one_kind_stay_apart_and_go_on_from_chunk_to_chunk(chunks):
+    rles = [("a", "b"), ("c", "d", "e"), ("f", None, None)]
+    chunks[0] = replace(chunks[0], regions=(Region(kind="void", rles=rles[0]),))
+    chunks[1] = replace(chunks[1], regions=tuple(Region(kind="void", rles=r) for r in rles[1:]))
+    assert [region.rles for region in join_chunks(chunks).regions] == [
+        ("a", "b", "c", "d", "e"),
+        (None, None, "f", None, None),
+    ]
+
+
+def test_an_expression_names_the_objects_of_all_chunks_once(chunks):
+    parts = [
+        replace(part, expressions=(Expression(expression_id="0", text="both", object_ids=ids),))
+        for part, ids in zip(chunks, [(1,), (1, 2)], strict=True)
+    ]
+    (expression,) = join_chunks(parts).expressions
+    assert expression.object_ids == (1, 2)
+
+
+def test_incomplete_or_mixed_chunks_raise(chunks):
+    first, last = chunks
+    for parts in ((first,), (last,), (first, first), (first, replace(last, item_id="other"))):
+        with pytest.raises(ValueError, match="all chunks of one item"):
+            join_chunks(parts)
