@@ -6,6 +6,10 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
+
+# Ray starts many processes; without cached bytecode each would compile torch and Ray again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test setup check fix dashboard clean
 
 help:  ## list the targets

@@ -3,6 +3,8 @@
 import errno
 import linecache
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -28,6 +30,21 @@ def user_message(error: BaseException) -> str | None:
     if isinstance(error, ValueError) and _is_raised_by_us(error):
         return _one_line(str(error))
     return None
+
+
+@contextmanager
+def mistakes_travel() -> Iterator[None]:
+    """Turn a user's mistake in a Ray worker into the one error that the driver knows as such.
+
+    On its way to the driver an exception loses the traceback by which a mistake is told from a bug.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        line = user_message(error)
+        if line is None:
+            raise
+        raise UserError(line) from error
 
 
 def _os_message(error: OSError) -> str | None:

@@ -8,8 +8,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -19,7 +18,7 @@ import ray
 from ray.exceptions import NodeDiedError, OutOfMemoryError, RayTaskError, WorkerCrashedError
 
 from jobs.artifacts import RECORD_NAME, ArtifactRecord, digest_files, is_whole, make_record, save_record
-from jobs.errors import UserError, user_message
+from jobs.errors import UserError, mistakes_travel
 from jobs.session import Session
 from preprocessing.errors import REASONS
 from preprocessing.index import (
@@ -151,7 +150,7 @@ def describe(outline: Outline) -> str:
 
 @ray.remote(num_cpus=1, max_retries=_DEATHS_PER_SHARD)
 def _plan_task(job: PreprocessConfig) -> tuple[Outline, Plan]:
-    with _mistakes_travel():
+    with mistakes_travel():
         plan = _scan(job)
         _make_way(job, plan)
         work_orders = begin_release(job.release_dir, plan)
@@ -162,7 +161,7 @@ def _plan_task(job: PreprocessConfig) -> tuple[Outline, Plan]:
 
 @ray.remote(num_cpus=1, max_retries=_DEATHS_PER_SHARD)
 def _pack_task(job: PreprocessConfig, work_order: Path) -> tuple[Reject, ...]:
-    with _mistakes_travel():
+    with mistakes_travel():
         order = read_work_order(work_order)
         source = require_source(job.dataset)
         return pack_shard(source, job.source, job.split, order, job.release_dir).rejects
@@ -170,14 +169,14 @@ def _pack_task(job: PreprocessConfig, work_order: Path) -> tuple[Reject, ...]:
 
 @ray.remote(num_cpus=1, max_retries=_DEATHS_PER_SHARD)
 def _commit_task(job: PreprocessConfig, plan: Plan) -> Manifest:
-    with _mistakes_travel():
+    with mistakes_travel():
         source = require_source(job.dataset)
         return commit_release(job.release_dir, plan, source.spec, source.label_space(job.source))
 
 
 @ray.remote(num_cpus=1, max_retries=_DEATHS_PER_SHARD)
 def _reread_task(job: PreprocessConfig) -> Manifest:
-    with _mistakes_travel():
+    with mistakes_travel():
         manifest = read_manifest(job.release_dir)
         _judge_rejects(job, manifest.num_items, read_rejects(job.release_dir))
         return manifest
@@ -192,7 +191,7 @@ def _reopen_task(release_dir: Path, shards: Sequence[str]) -> None:
 
 @ray.remote(num_cpus=1, max_retries=_DEATHS_PER_SHARD)
 def _record_task(release_dir: Path, record: ArtifactRecord) -> None:
-    with _mistakes_travel():
+    with mistakes_travel():
         if not is_whole(release_dir):
             tables = digest_files(release_dir, (MANIFEST_NAME, INDEX_NAME, REJECTS_NAME))
             save_record(release_dir, replace(record, outputs={**tables, **record.outputs}))
@@ -342,15 +341,3 @@ def _get(reference: Any) -> Any:
             f"workers died {_DEATHS_PER_SHARD + 1} times on the same task, most likely for lack of memory; "
             f"run again with fewer --num-workers ({type(error).__name__})"
         ) from error
-
-
-@contextmanager
-def _mistakes_travel() -> Iterator[None]:
-    """Turn a user's mistake into the one error that the driver knows as such."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        line = user_message(error)
-        if line is None:
-            raise
-        raise UserError(line) from error

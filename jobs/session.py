@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 NAMESPACE = "univs"
 
+_JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Ray sets it in the entry point of a submitted job."""
+
 _LOCAL_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Every `ray.train.report` waits for the controller's next poll: 2 s each by default.
@@ -46,7 +49,10 @@ class ClusterConfig:
     num_cpus: int = 0
     """``UNIVS_NUM_CPUS``: logical CPUs of a Ray started here; 0 means all of the machine's."""
     run_root: Path = Path("runs")
-    """``UNIVS_RUN_ROOT``: where artifacts go that are not given a place; shared storage on a cluster."""
+    """``UNIVS_RUN_ROOT``: where artifacts go that are not given a place; shared storage on a cluster.
+
+    Inside a Ray job it is ``~/univs-runs`` unless given: the job's own folder goes when the job goes.
+    """
     tracking_uri: str = ""
     """``MLFLOW_TRACKING_URI``; empty means an SQLite file in ``run_root``."""
     connect_timeout_s: float = 10.0
@@ -66,12 +72,16 @@ class ClusterConfig:
         return self.tracking_uri or f"sqlite:///{self.run_root.resolve() / 'mlflow.db'}"
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "ClusterConfig":
-        """Read the settings that the machine, not the recipe, decides."""
+    def from_environment(
+        cls, environment: Mapping[str, str] = os.environ, run_root: Path = Path("runs")
+    ) -> "ClusterConfig":
+        """Read the settings that the machine, not the recipe, decides; ``run_root`` is used where none is."""
+        if _JOB_CONFIG in environment:
+            run_root = Path.home() / "univs-runs"
         return cls(
             ray_address=environment.get("RAY_ADDRESS", ""),
             num_cpus=int(_number(environment, "UNIVS_NUM_CPUS", "0")),
-            run_root=Path(environment.get("UNIVS_RUN_ROOT", "runs")),
+            run_root=Path(environment.get("UNIVS_RUN_ROOT", "") or run_root),
             tracking_uri=environment.get("MLFLOW_TRACKING_URI", ""),
             connect_timeout_s=_number(environment, "UNIVS_CONNECT_TIMEOUT_S", "10"),
         )
@@ -178,7 +188,7 @@ def _join(cluster: ClusterConfig, show_worker_logs: bool) -> None:
 
 def _runtime_env(environment: Mapping[str, str]) -> dict[str, Any]:
     """Give what the job's own runtime environment lacks: Ray refuses a key that both name."""
-    submitted = json.loads(environment.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")).get("runtime_env", {})
+    submitted = json.loads(environment.get(_JOB_CONFIG, "{}")).get("runtime_env", {})
     given = submitted.get("env_vars", {})
     variables = {name: value for name, value in _worker_environment().items() if name not in given}
     if submitted.get("working_dir"):

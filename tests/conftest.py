@@ -1,13 +1,23 @@
 """Fixtures shared by all tests."""
 
+import os
 import socket
-from collections.abc import Iterator
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from jobs.session import Session
+
+CHECKOUT = Path(__file__).parents[1]
+
+RunScript = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +37,54 @@ def silent_server() -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         host, port = server.getsockname()
         yield f"{host}:{port}"
+
+
+@pytest.fixture(scope="session")
+def run_script() -> RunScript:
+    """Run a script of the checkout as a user does: a process of its own, in another folder."""
+
+    def run(script: str, *flags: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        ours = {"RAY_ADDRESS": "", "MLFLOW_TRACKING_URI": "", "UNIVS_NUM_CPUS": "2"}
+        return subprocess.run(
+            [sys.executable, str(CHECKOUT / script), *map(str, flags)],
+            cwd="/",
+            env={**os.environ, "UNIVS_CONNECT_TIMEOUT_S": "5", **ours, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def smoke_releases(ray_local: "Session", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the folder of releases, training and held-out, that the smoke recipes generate."""
+    from jobs.releases import ReleaseName, build_miniature
+    from pipelines.recipes.miniature import SMOKE_WORLDS
+    from preprocessing.miniature import DATASETS
+
+    root = tmp_path_factory.mktemp("smoke") / "releases"
+    names = [ReleaseName(dataset=name, split="train") for name in DATASETS]
+    names += [ReleaseName(dataset=name, split="val") for name in DATASETS if name != "sa_1b"]
+    build_miniature(SMOKE_WORLDS, names, root, ray_local)
+    return root
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SmokeRun:
+    """The whole product, run once on a handful of worlds."""
+
+    root: Path
+    stdout: str
+    stderr: str
+    seconds: float
+
+
+@pytest.fixture(scope="session")
+def smoke_run(run_script: RunScript, tmp_path_factory: pytest.TempPathFactory) -> SmokeRun:
+    """Run the quickstart's smoke recipe once: worlds, releases, three stages, six benchmarks, a report."""
+    root, start = tmp_path_factory.mktemp("quickstart"), time.monotonic()
+    done = run_script("pipelines/quickstart.py", "--recipe", "smoke", UNIVS_RUN_ROOT=str(root))
+    assert done.returncode == 0, done.stderr
+    return SmokeRun(root=root, stdout=done.stdout, stderr=done.stderr, seconds=time.monotonic() - start)

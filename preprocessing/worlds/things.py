@@ -18,6 +18,8 @@ Patch = NDArray[np.float32]
 _SHADOW_PX = (2, 3)
 _SHADOW_STRENGTH = 0.35
 _SOFTNESS_PX = 5.0
+_MARKS = {"square": (250.0, 250.0, 245.0), "triangle": (20.0, 20.0, 25.0), "cross": (125.0, 125.0, 125.0)}
+"""Stripes are white, dots black and checkers gray, whatever the object's color: a class shows in any color."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ def _tone(plan: ThingPlan, u: Patch, v: Patch) -> Patch:
     if name == "square":
         return _step(np.sin(b * (2 * math.pi)))
     if name == "triangle":
-        return _step(4 * (0.33 - _from_center(a * 1.25 % 1 - 0.5, b * 1.25 % 1 - 0.5)))
+        return _step(4 * (_from_center(a * 1.25 % 1 - 0.5, b * 1.25 % 1 - 0.5) - 0.36))
     return _step(3 * np.sin(a * (1.4 * math.pi)) * np.sin(b * (1.4 * math.pi)))
 
 
@@ -121,8 +123,10 @@ def _step(value: Patch) -> Patch:
 
 
 def _colors(plan: ThingPlan, tone: Patch) -> Patch:
+    """Paint the light tone in the object's color, the dark one in its class's mark, a disc in its own shade."""
     base = np.array(plan.rgb, dtype=np.float32)
-    dark, light = base * 0.62, base + (255 - base) * 0.28
+    dark = np.array(_MARKS.get(THING_NAMES[plan.class_index], base * 0.62), dtype=np.float32)
+    light = base + (255 - base) * 0.15
     return np.asarray(dark + (light - dark) * tone[..., None])
 
 

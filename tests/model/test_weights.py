@@ -127,3 +127,11 @@ def test_load_missing_misshapen_and_unknown_tensors_are_named(path):
     assert complaint(path).endswith(f"tensor {name} has shape (3, 32), expected (5, 32)")
     save_file({**tensors, "extra": torch.zeros(1)}, path, metadata)
     assert complaint(path).endswith("tensor extra is unknown")
+
+
+def test_checkpoint_of_the_same_model_is_the_same_file(tmp_path, model):
+    contents = set()
+    for attempt in range(8):
+        save_checkpoint(tmp_path / f"{attempt}.safetensors", model)
+        contents.add((tmp_path / f"{attempt}.safetensors").read_bytes())
+    assert len(contents) == 1

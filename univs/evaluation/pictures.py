@@ -1,6 +1,7 @@
 """Draw any prediction, or truth, of a benchmark over its frames."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -46,12 +47,23 @@ def draw_comparison(
     truth: Prediction, prediction: Prediction, frames: Sequence[Frame], labels: LabelSpace | None, factor: int
 ) -> list[Frame]:
     """Put truth and prediction side by side, frame by frame."""
+    if isinstance(truth, ObjectVideo) and isinstance(prediction, ObjectVideo):
+        truth = _spread(truth, prediction.frame_names)
     pairs = zip(
         draw_prediction(truth, frames, labels, factor),
         draw_prediction(prediction, frames, labels, factor),
         strict=True,
     )
     return [side_by_side(pair, ("truth", "prediction")) for pair in pairs]
+
+
+def _spread(truth: ObjectVideo, frame_names: Sequence[str]) -> ObjectVideo:
+    """Give truth, which holds labelled frames only, a place for every frame."""
+    if truth.frame_names == tuple(frame_names):
+        return truth
+    masks = np.zeros((len(truth.object_ids), len(frame_names), *truth.masks.shape[2:]), bool)
+    masks[:, [frame_names.index(name) for name in truth.frame_names]] = truth.masks
+    return replace(truth, masks=masks, frame_names=tuple(frame_names))
 
 
 def _draw_tracks(

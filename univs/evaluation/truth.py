@@ -82,14 +82,23 @@ def object_truth(chunks: Sequence[VideoRecord]) -> ObjectVideo:
         ValueError: masks are withheld, ids are not numbers, or the first frame shows no object.
     """
     record = _full_record(chunks)
+    chosen = evaluated_objects(record)
+    return _object_video(record, [o.source_id for o in chosen], [_masks(record, (o,)) for o in chosen])
+
+
+def evaluated_objects(record: VideoRecord) -> tuple[ObjectTrack, ...]:
+    """Give the objects that DAVIS evaluates, by id; a result with any other object is refused.
+
+    Raises:
+        ValueError: ids are not numbers, or the first frame shows no object.
+    """
     if not all(o.source_id.isdecimal() for o in record.objects):
         raise ValueError(f"{_name(record)}: object ids must be numbers, as in palette PNGs")
     given = [int(o.source_id) for o in record.objects if _first_frame(o) == 0]
     if not given:
         raise ValueError(f"{_name(record)}: the first frame shows no object, so none can be followed")
     chosen = [o for o in record.objects if int(o.source_id) <= max(given)]
-    masks = [_masks(record, (o,)) for o in sorted(chosen, key=lambda o: int(o.source_id))]
-    return _object_video(record, sorted((o.source_id for o in chosen), key=int), masks)
+    return tuple(sorted(chosen, key=lambda o: int(o.source_id)))
 
 
 def expression_truth(chunks: Sequence[VideoRecord]) -> ObjectVideo:

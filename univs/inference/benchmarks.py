@@ -4,6 +4,7 @@ import torch
 
 from univs.data.masks import decode_rle
 from univs.evaluation.benchmarks import Family, Prediction
+from univs.evaluation.truth import evaluated_objects
 from univs.inference.config import InferenceConfig
 from univs.inference.frames import FrameSource, VideoInput
 from univs.inference.given import FirstMask
@@ -53,9 +54,9 @@ def predict(
 
 
 def first_masks(record: VideoRecord) -> dict[str, FirstMask]:
-    """Give every object by its mask in the first frame that shows it, as semi-supervised VOS does."""
+    """Give every object that is evaluated by its mask in the first frame that shows it."""
     found = {}
-    for track in record.objects:
+    for track in evaluated_objects(record):
         start = track.states.find(VISIBLE)
         counts = track.rles[start] if start >= 0 else None
         if counts is not None:

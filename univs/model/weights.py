@@ -25,9 +25,23 @@ def save_checkpoint(path: Path, model: UniVS) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         save_file(tensors, temporary, metadata)
+        _sort_metadata(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Order the entries safetensors writes in an order of chance, so that equal models are equal files."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        ordered = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
+        if len(ordered) != size:
+            raise RuntimeError(f"{path}: header of {size} bytes became {len(ordered)} when it was ordered")
+        file.seek(8)
+        file.write(ordered)
 
 
 def load_checkpoint(path: Path) -> UniVS:

@@ -1,0 +1,69 @@
+"""How checkpoints are scored: the published inference settings, and the miniature's."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from jobs.config import BenchmarkConfig, EvaluateConfig, EvaluateJob
+from pipelines.recipes.miniature import FRAME_HEIGHT_PX
+from univs.inference.config import (
+    InferenceConfig,
+    image_defaults,
+    refvos_defaults,
+    vis_defaults,
+    vos_defaults,
+    vps_defaults,
+    vss_defaults,
+)
+
+_PUBLISHED: Mapping[str, InferenceConfig] = {
+    "coco_panoptic": image_defaults(),
+    "ytvis_2021": vis_defaults(),
+    "vipseg": vps_defaults(),
+    "vspw": vss_defaults(),
+    "davis_2017": vos_defaults(),
+    "davis_2016": vos_defaults(),
+    "refytvos": refvos_defaults(),
+}
+
+
+def miniature() -> EvaluateJob:
+    """Score a miniature checkpoint at the miniature's size.
+
+    python pipelines/evaluate.py --checkpoint FILE --data runs/demo/releases --out OUT
+    """
+    settings = tuple(
+        BenchmarkConfig(name=name, inference=_shrink(config)) for name, config in _PUBLISHED.items()
+    )
+    return _job(EvaluateConfig(settings=settings))
+
+
+def released() -> EvaluateJob:
+    """Score a full-size checkpoint with the published settings, one model per GPU."""
+    settings = tuple(BenchmarkConfig(name=name, inference=config) for name, config in _PUBLISHED.items())
+    return _job(EvaluateConfig(settings=settings, num_actors=8, cpus_per_actor=4, gpus_per_actor=1.0))
+
+
+RECIPES: Mapping[str, Callable[[], EvaluateJob]] = {"miniature": miniature, "released": released}
+
+
+def _job(evaluation: EvaluateConfig) -> EvaluateJob:
+    return EvaluateJob(
+        checkpoint=Path("runs/miniature/stage3/checkpoint.safetensors"),
+        data=Path("runs/releases"),
+        out=Path("runs/evaluation"),
+        evaluation=evaluation,
+    )
+
+
+def _shrink(config: InferenceConfig) -> InferenceConfig:
+    """Keep the task's thresholds; cut frames and clips to what the miniature was trained on."""
+    frames_per_clip = min(config.frames_per_clip, 3)
+    return replace(
+        config,
+        frames_per_clip=frames_per_clip,
+        clip_stride=min(config.clip_stride, frames_per_clip),
+        memory_frames=3,
+        short_edge_px=FRAME_HEIGHT_PX,
+        max_long_edge_px=2 * FRAME_HEIGHT_PX,
+    )

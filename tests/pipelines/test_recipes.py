@@ -1,0 +1,108 @@
+import json
+import pickle
+from dataclasses import fields, is_dataclass
+from typing import get_args
+
+import pytest
+
+from jobs.artifacts import to_plain
+from jobs.config import StageConfig, StageName
+from jobs.curriculum import describe_plan
+from pipelines.cli import parse_config
+from pipelines.recipes import evaluate, quickstart, stage1, stage2, stage3
+from preprocessing.sources.catalog import SOURCES
+from univs.evaluation.benchmarks import BENCHMARKS
+
+STAGES = {"stage1": stage1.RECIPES, "stage2": stage2.RECIPES, "stage3": stage3.RECIPES}
+ALL = {**STAGES, "evaluate": evaluate.RECIPES, "quickstart": quickstart.RECIPES}
+EVERY = [(script, name) for script, recipes in ALL.items() for name in recipes]
+EVERY_STAGE = [(script, name) for script, recipes in STAGES.items() for name in recipes]
+FULL_SIZE = ("resnet50", "swin_tiny", "swin_base", "swin_large")
+
+
+def chain(config: StageConfig) -> list[StageConfig]:
+    """List the stage and those it starts from, last to first."""
+    return [config] if config.previous is None else [config, *chain(config.previous)]
+
+
+@pytest.mark.parametrize(("script", "name"), EVERY)
+def test_recipe_is_a_value_that_pickles_and_has_a_json_form(script, name):
+    config = ALL[script][name]()
+    assert config == ALL[script][name]()
+    assert pickle.loads(pickle.dumps(config)) == config
+    plain = to_plain(config)
+    assert json.loads(json.dumps(plain, allow_nan=False)) == plain
+    assert_same_shape(config, plain)
+
+
+def assert_same_shape(value, plain):
+    """Every field of every dataclass is in the JSON form, by its name."""
+    if is_dataclass(value):
+        assert list(plain) == [field.name for field in fields(value)]
+        for field in fields(value):
+            assert_same_shape(getattr(value, field.name), plain[field.name])
+    elif isinstance(value, tuple):
+        for part, plain_part in zip(value, plain, strict=True):
+            assert_same_shape(part, plain_part)
+
+
+@pytest.mark.parametrize(("script", "name"), EVERY)
+def test_recipe_says_what_it_is_for_and_takes_no_override_as_itself(script, name):
+    recipe = ALL[script][name]
+    assert recipe.__doc__
+    assert parse_config(ALL[script], default=name, argv=[]) == (recipe(), False)
+
+
+@pytest.mark.parametrize("name", FULL_SIZE)
+@pytest.mark.parametrize("script", STAGES)
+def test_full_size_recipe_is_offered_by_every_stage(script, name):
+    config = STAGES[script][name]()
+    assert config.workers.use_gpu
+    assert config.miniature is None
+    assert config.train.num_steps > 10_000
+
+
+@pytest.mark.parametrize(("script", "name"), EVERY_STAGE)
+def test_stages_of_a_curriculum_fit_each_other(script, name):
+    config = STAGES[script][name]()
+    stages = chain(config)
+    assert config.stage == script
+    assert [stage.stage for stage in stages] == sorted(get_args(StageName), reverse=True)[-len(stages) :]
+    assert len({stage.name for stage in stages}) == 1
+    for stage in stages:
+        assert {source.dataset for source in stage.sources} <= set(SOURCES)
+        # A later stage loads the weights of the one before: only what it freezes or drops may differ.
+        now, before = to_plain(stage.model), to_plain(stages[-1].model)
+        for model in (now, before):
+            del model["backbone"]["frozen_stages"], model["backbone"]["drop_path"]
+        assert now == before
+
+
+@pytest.mark.parametrize(("script", "name"), EVERY_STAGE)
+def test_plan_of_every_recipe_can_be_shown_without_its_data(script, name, tmp_path):
+    plan = describe_plan(STAGES[script][name](), tmp_path / "runs")
+    assert f"{script} of " in plan
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("name", evaluate.RECIPES)
+def test_settings_are_of_known_benchmarks(name):
+    settings = evaluate.RECIPES[name]().evaluation.settings
+    assert {setting.name for setting in settings} <= set(BENCHMARKS)
+    assert len({setting.name for setting in settings}) == len(settings)
+
+
+def test_published_settings_cover_every_benchmark():
+    names = {setting.name for setting in evaluate.released().evaluation.settings}
+    assert names == set(BENCHMARKS)
+
+
+@pytest.mark.parametrize("name", quickstart.RECIPES)
+def test_quickstart_trains_and_scores_on_worlds_it_can_draw(name):
+    from preprocessing.miniature import DATASETS
+
+    config = quickstart.RECIPES[name]()
+    trained = {source.dataset for stage in config.stages for source in stage.sources}
+    assert [stage.stage for stage in config.stages] == list(get_args(StageName))
+    assert {*trained, *config.evaluation.names} <= set(DATASETS)
+    assert len(config.evaluation.names) == 6
