@@ -76,13 +76,14 @@ def untrained_checkpoint(config: StageConfig, run_root: Path) -> Path:
     """Give the seeded weights that a curriculum without ``init_from`` starts from; write them if need be."""
     folder = places_of(config, run_root).curriculum / UNTRAINED
     path = folder / CHECKPOINT_NAME
-    made_from = {"model": to_plain(config.model), "seed": config.train.seed}
-    if not is_whole(folder) or read_record(folder).config != made_from:
-        folder.mkdir(parents=True, exist_ok=True)
-        torch.manual_seed(config.train.seed)
-        save_checkpoint(path, UniVS(config.model))
-        outputs = digest_files(folder, [CHECKPOINT_NAME])
-        write_record(folder, kind="checkpoint", config=made_from, inputs={}, outputs=outputs)
+    identity = {"model": to_plain(config.model), "seed": config.train.seed}
+    if is_whole(folder) and read_record(folder, "checkpoint").config == identity:
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(config.train.seed)
+    save_checkpoint(path, UniVS(config.model))
+    outputs = digest_files(folder, [CHECKPOINT_NAME])
+    write_record(folder, kind="checkpoint", config=identity, inputs={}, outputs=outputs)
     return path
 
 

@@ -122,8 +122,10 @@ def _fit(config: StageConfig, places: Places, start: Path, digest: str, log: Tra
         )
         for name, source in zip(releases_of(config), config.sources, strict=True)
     )
-    places.stage.mkdir(parents=True, exist_ok=True)
-    workers = config.workers
+    storage, workers = places.stage / "ray", config.workers
+    storage.mkdir(parents=True, exist_ok=True)
+    if not (storage / digest).exists():
+        _log(places).unlink(missing_ok=True)
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"plan": WorkerPlan(config=config, start=start, sources=sources)},
@@ -135,7 +137,7 @@ def _fit(config: StageConfig, places: Places, start: Path, digest: str, log: Tra
         # The name is a digest of all that decides the result: the same job resumes, another one starts anew.
         run_config=RunConfig(
             name=digest,
-            storage_path=str(places.stage / "ray"),
+            storage_path=str(storage),
             failure_config=FailureConfig(max_failures=workers.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
             # Ray declares callbacks by its tuner's type; what it runs is a UserCallback.

@@ -14,6 +14,9 @@ from ray.train import Checkpoint, UserCallback
 
 from jobs.tracking import Tracking
 
+_SHARE = "mixture/"
+"""What the share of the steps a dataset has had is logged under."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoggedStep:
@@ -39,6 +42,8 @@ class TrainingLog(UserCallback):
     ) -> None:
         """Write one point per report."""
         reports = [report for rank in metrics for report in rank["reports"]]
+        if not self._draws:
+            self._draws = _earlier_draws(self._path, reports[0]["step"])
         self._draws.update(report["dataset"] for report in metrics[0]["reports"])
         logged = LoggedStep(step=reports[-1]["step"] + 1, metrics=self._summarize(reports, len(metrics)))
         self._tracking.log_metrics(self._run_id, logged.metrics, step=logged.step)
@@ -48,7 +53,7 @@ class TrainingLog(UserCallback):
     def _summarize(self, reports: Sequence[Mapping[str, Any]], num_ranks: int) -> dict[str, float]:
         last, total = reports[-1], sum(self._draws.values())
         step_s = _mean([report["step_s"] for report in reports])
-        shares = {f"mixture/{name}": count / total for name, count in self._draws.items()}
+        shares = {f"{_SHARE}{name}": count / total for name, count in self._draws.items()}
         return {
             "learning_rate": last["learning_rate"],
             "grad_norm": _mean([report["grad_norm"] for report in reports]),
@@ -73,6 +78,19 @@ def read_log(path: Path) -> list[LoggedStep]:
             steps.pop()
         steps.append(LoggedStep(step=step, metrics=body))
     return steps
+
+
+def _earlier_draws(path: Path, step: int) -> Counter[str]:
+    """Count the draws of each dataset in the steps before ``step``, one a step, from the lines of the log."""
+    earlier = [logged for logged in read_log(path) if logged.step <= step]
+    shares = earlier[-1].metrics if earlier else {}
+    return Counter(
+        {
+            name.removeprefix(_SHARE): round(share * earlier[-1].step)
+            for name, share in shares.items()
+            if name.startswith(_SHARE)
+        }
+    )
 
 
 def _whole_lines(path: Path) -> Iterator[str]:

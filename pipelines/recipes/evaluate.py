@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from jobs.config import BenchmarkConfig, EvaluateConfig, EvaluateJob
-from pipelines.recipes.miniature import FRAME_HEIGHT_PX
+from pipelines.recipes.miniature import FRAME_HEIGHT_PX, REAL_SHORT_EDGE_PX
 from univs.inference.config import (
     InferenceConfig,
     image_defaults,
@@ -33,7 +33,17 @@ def miniature() -> EvaluateJob:
     python pipelines/evaluate.py --checkpoint FILE --data runs/demo/releases --out OUT
     """
     settings = tuple(
-        BenchmarkConfig(name=name, inference=_shrink(config)) for name, config in _PUBLISHED.items()
+        BenchmarkConfig(name=name, inference=_shrink(config, FRAME_HEIGHT_PX))
+        for name, config in _PUBLISHED.items()
+    )
+    return _job(EvaluateConfig(settings=settings))
+
+
+def small_real() -> EvaluateJob:
+    """Score a checkpoint of stage 2's small_real recipe at the size it was trained on."""
+    names = ("coco_panoptic", "davis_2016")
+    settings = tuple(
+        BenchmarkConfig(name=name, inference=_shrink(_PUBLISHED[name], REAL_SHORT_EDGE_PX)) for name in names
     )
     return _job(EvaluateConfig(settings=settings))
 
@@ -44,7 +54,11 @@ def released() -> EvaluateJob:
     return _job(EvaluateConfig(settings=settings, num_actors=8, cpus_per_actor=4, gpus_per_actor=1.0))
 
 
-RECIPES: Mapping[str, Callable[[], EvaluateJob]] = {"miniature": miniature, "released": released}
+RECIPES: Mapping[str, Callable[[], EvaluateJob]] = {
+    "miniature": miniature,
+    "small_real": small_real,
+    "released": released,
+}
 
 
 def _job(evaluation: EvaluateConfig) -> EvaluateJob:
@@ -56,7 +70,7 @@ def _job(evaluation: EvaluateConfig) -> EvaluateJob:
     )
 
 
-def _shrink(config: InferenceConfig) -> InferenceConfig:
+def _shrink(config: InferenceConfig, short_edge_px: int) -> InferenceConfig:
     """Keep the task's thresholds; cut frames and clips to what the miniature was trained on."""
     frames_per_clip = min(config.frames_per_clip, 3)
     return replace(
@@ -64,6 +78,6 @@ def _shrink(config: InferenceConfig) -> InferenceConfig:
         frames_per_clip=frames_per_clip,
         clip_stride=min(config.clip_stride, frames_per_clip),
         memory_frames=3,
-        short_edge_px=FRAME_HEIGHT_PX,
-        max_long_edge_px=2 * FRAME_HEIGHT_PX,
+        short_edge_px=short_edge_px,
+        max_long_edge_px=2 * short_edge_px,
     )

@@ -8,6 +8,7 @@ from univs.data.augment import AugmentConfig
 from univs.training.config import LossConfig, OptimizerConfig, PromptSampling, TrainConfig
 
 FRAME_HEIGHT_PX = 96
+REAL_SHORT_EDGE_PX = 160
 
 WORLDS = MiniatureConfig(train_images=400, val_images=40, train_videos=60, val_videos=10)
 """The generated datasets: large enough that held-out worlds are a fair test, rendered in a quarter minute."""
@@ -25,6 +26,13 @@ def augmentation() -> AugmentConfig:
         crop_min_fraction=0.75,
         motion_shift=0.15,
         motion_zoom=0.15,
+    )
+
+
+def small_real_augmentation() -> AugmentConfig:
+    """Shrink real frames to what the miniature's model can take in on a CPU."""
+    return AugmentConfig(
+        short_edges_px=(REAL_SHORT_EDGE_PX,), max_long_edge_px=2 * REAL_SHORT_EDGE_PX, crop_min_fraction=0.7
     )
 
 

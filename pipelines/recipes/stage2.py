@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from jobs.config import StageConfig, StageSource, WorkerConfig
 from pipelines.recipes import stage1
-from pipelines.recipes.miniature import WORLDS, augmentation, shorten, training
+from pipelines.recipes.miniature import WORLDS, augmentation, shorten, small_real_augmentation, training
 from univs.config import BackboneConfig
 from univs.data.loader import LoaderConfig
 from univs.training.config import PromptSampling
@@ -45,6 +45,30 @@ def smoke() -> StageConfig:
     return shorten(miniature())
 
 
+def small_real() -> StageConfig:
+    """Train the miniature's model on real data of yours: a few hundred steps in minutes on two CPU cores.
+
+    It needs the releases coco_panoptic/train and davis_2016/train; see pipelines/preprocess.py.
+
+    python pipelines/stage2.py --recipe small_real
+    """
+    return StageConfig(
+        name="small_real",
+        stage="stage2",
+        model=stage1.miniature().model,
+        sources=(
+            StageSource(dataset="coco_panoptic", weight=1.0),
+            StageSource(dataset="davis_2016", weight=1.0, frame_range_frames=10),
+        ),
+        loader=LoaderConfig(
+            batch_size=4, frames_per_clip=3, max_objects=16, augment=small_real_augmentation(), num_workers=0
+        ),
+        train=training(num_steps=400, frames_per_clip=3, learning_rate=1e-3),
+        workers=WorkerConfig(cpus_per_worker=2),
+        checkpoint_every_steps=100,
+    )
+
+
 def resnet50() -> StageConfig:
     """Train UniVS R50 on clips of 3 frames, its backbone frozen, on 8 GPUs.
 
@@ -71,6 +95,7 @@ def swin_large() -> StageConfig:
 RECIPES: Mapping[str, Callable[[], StageConfig]] = {
     "miniature": miniature,
     "smoke": smoke,
+    "small_real": small_real,
     "resnet50": resnet50,
     "swin_tiny": swin_tiny,
     "swin_base": swin_base,
