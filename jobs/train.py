@@ -51,9 +51,7 @@ def train_stage(config: StageConfig, session: Session) -> Path:
     if is_trained(config, run_root):
         logger.info("%s: already trained, %s", config.stage, places.checkpoint)
         return places.checkpoint
-    if config.miniature is None:
-        # Found out now, not after the stages before have been trained.
-        require_releases(places.releases, releases_of(config))
+    _check_given(config, places)
     tracking = Tracking(uri=session.cluster.mlflow_uri, experiment=config.name)
     tracking.check_reachable(session.cluster.connect_timeout_s)
     start = _starting_checkpoint(config, session)
@@ -71,18 +69,20 @@ def train_stage(config: StageConfig, session: Session) -> Path:
     return places.checkpoint
 
 
+def _check_given(config: StageConfig, places: Places) -> None:
+    """Find out now, not after the stages before have been trained, that an input is missing or unfit."""
+    if config.init_from:
+        build_model(config, Path(config.init_from).absolute())
+    if config.miniature is None:
+        require_releases(places.releases, releases_of(config))
+
+
 def _starting_checkpoint(config: StageConfig, session: Session) -> Path:
     if config.init_from:
-        return _check_fits(config, Path(config.init_from).absolute())
+        return Path(config.init_from).absolute()
     if config.previous is not None:
         return train_stage(config.previous, session)
     return untrained_checkpoint(config, session.cluster.run_root)
-
-
-def _check_fits(config: StageConfig, path: Path) -> Path:
-    """Find out here, before workers are held, that a foreign checkpoint is none or another model's."""
-    build_model(config, path)
-    return path
 
 
 def _prepare_releases(config: StageConfig, places: Places, session: Session) -> dict[str, str]:

@@ -110,7 +110,7 @@ def fail(line: str) -> NoReturn:
 def _parse(default: C, arguments: list[str], description: str) -> C:
     _refuse_unknown(arguments, tuple(_flags_of_value(default)))
     # Every override has one form, `--a.b value`, booleans too.
-    more = {"default": default, "config": (tyro.conf.FlagConversionOff,)}
+    more = {"default": default, "config": (tyro.conf.FlagConversionOff, tyro.conf.AvoidSubcommands)}
     return _run_tyro(type(default), arguments, description, more)
 
 

@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import importlib
 import os
 import socket
 import subprocess
@@ -53,6 +54,36 @@ def run_script() -> RunScript:
             text=True,
             check=False,
         )
+
+    return run
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ended:
+    """How a script ended that was run inside the test's process."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """Run the entry point of a script in this process, where a Ray that is open already is used."""
+    from pipelines.cli import run_main
+
+    def run(script: str, *flags: object, **environment: str) -> Ended:
+        monkeypatch.setenv("UNIVS_CONNECT_TIMEOUT_S", "5")
+        for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", [f"pipelines/{script}.py", *map(str, flags)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            run_main(importlib.import_module(f"pipelines.{script}").main)
+        out, err = capsys.readouterr()
+        return Ended(code=int(stop.value.code or 0), out=out, err=err)
 
     return run
 

@@ -4,6 +4,7 @@ from dataclasses import fields, is_dataclass
 from typing import get_args
 
 import pytest
+import torch
 
 from jobs.artifacts import to_plain
 from jobs.config import StageConfig, StageName
@@ -12,6 +13,7 @@ from pipelines.cli import parse_config
 from pipelines.recipes import evaluate, quickstart, stage1, stage2, stage3
 from preprocessing.sources.catalog import SOURCES
 from univs.evaluation.benchmarks import BENCHMARKS
+from univs.model.univs import UniVS
 
 STAGES = {"stage1": stage1.RECIPES, "stage2": stage2.RECIPES, "stage3": stage3.RECIPES}
 ALL = {**STAGES, "evaluate": evaluate.RECIPES, "quickstart": quickstart.RECIPES}
@@ -67,7 +69,11 @@ def test_stages_of_a_curriculum_fit_each_other(script, name):
     config = STAGES[script][name]()
     stages = chain(config)
     assert config.stage == script
-    assert [stage.stage for stage in stages] == sorted(get_args(StageName), reverse=True)[-len(stages) :]
+    # A curriculum may start late, but leaves out no stage in between.
+    order = get_args(StageName)
+    assert [order.index(stage.stage) for stage in stages] == [
+        order.index(script) - before for before in range(len(stages))
+    ]
     assert len({stage.name for stage in stages}) == 1
     for stage in stages:
         assert {source.dataset for source in stage.sources} <= set(SOURCES)
@@ -76,6 +82,13 @@ def test_stages_of_a_curriculum_fit_each_other(script, name):
         for model in (now, before):
             del model["backbone"]["frozen_stages"], model["backbone"]["drop_path"]
         assert now == before
+
+
+@pytest.mark.parametrize("name", FULL_SIZE)
+def test_full_size_model_can_be_built(name):
+    with torch.device("meta"):
+        model = UniVS(stage3.RECIPES[name]().model)
+    assert sum(parameter.numel() for parameter in model.parameters()) > 100_000_000
 
 
 @pytest.mark.parametrize(("script", "name"), EVERY_STAGE)
