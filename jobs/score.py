@@ -1,10 +1,11 @@
 """Score one checkpoint and leave an evaluation artifact: report, submissions and record."""
 
 import time
+from collections.abc import Sequence
 
 from jobs.artifacts import code_commit, digest_file, digest_files, digest_release, write_record
 from jobs.config import EvaluateJob
-from jobs.evaluate import available, evaluator_pool, log_scores, release_folder
+from jobs.evaluate import evaluator_pool, log_scores, release_folder
 from jobs.memory import peak_memory
 from jobs.report import Report, write_report
 from jobs.report_parts import machine_facts, picture_media, score_columns
@@ -43,12 +44,11 @@ def score_checkpoint(job: EvaluateJob, session: Session) -> Report:
         mlflow_uri=session.cluster.mlflow_uri,
     )
     write_report(out, report)
-    _record(job, digest)
+    _record(job, digest, [benchmark.name for benchmark in evaluation.benchmarks])
     return report
 
 
-def _record(job: EvaluateJob, checkpoint_digest: str) -> None:
-    names = [setting.name for setting in available(job.evaluation, job.data)]
+def _record(job: EvaluateJob, checkpoint_digest: str, names: Sequence[str]) -> None:
     folders = {name: release_folder(job.evaluation, job.data, name) for name in names}
     releases = {
         f"{name}/{job.evaluation.split}": digest_release(read_manifest(folder))

@@ -6,11 +6,12 @@ MLflow's fluent interface keeps its current run in a thread; in Ray actors that 
 
 import logging
 import os
+import sqlite3
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -58,6 +59,8 @@ class Tracking:
         """
         if self.uri.startswith("http"):
             _check_server(self.uri, timeout_s)
+        if self.uri.startswith("sqlite:///"):
+            _check_database(Path(self.uri.removeprefix("sqlite:///")), timeout_s)
         with _one_try(timeout_s):
             self._ask(lambda: self._experiment_id())
 
@@ -185,6 +188,19 @@ def _check_server(uri: str, timeout_s: float) -> None:
         raise UserError(
             f"no MLflow server answers at MLFLOW_TRACKING_URI={uri} ({reason}); "
             "start it with `mlflow server`, correct the address, or unset it to use an SQLite file"
+        ) from error
+
+
+def _check_database(path: Path, timeout_s: float) -> None:
+    """Find out at once what MLflow tries again for minutes."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(path, timeout=timeout_s)) as database:
+            database.execute("PRAGMA schema_version")
+    except (OSError, sqlite3.Error) as error:
+        raise UserError(
+            f"{path}: cannot be opened as MLflow's database ({error}); choose another run root by "
+            "UNIVS_RUN_ROOT, or a server by MLFLOW_TRACKING_URI"
         ) from error
 
 

@@ -52,6 +52,7 @@ def run_script() -> RunScript:
             env={**os.environ, "UNIVS_CONNECT_TIMEOUT_S": "5", **ours, **environment},
             capture_output=True,
             text=True,
+            timeout=600,
             check=False,
         )
 

@@ -19,7 +19,7 @@ _SHADOW_PX = (2, 3)
 _SHADOW_STRENGTH = 0.35
 _SOFTNESS_PX = 5.0
 _MARKS = {"square": (250.0, 250.0, 245.0), "triangle": (20.0, 20.0, 25.0), "cross": (125.0, 125.0, 125.0)}
-"""Stripes are white, dots black and checkers gray, whatever the object's color: a class shows in any color."""
+"""Stripes are white, dots black and checkers gray, in an object of any color."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ def _step(value: Patch) -> Patch:
 
 
 def _colors(plan: ThingPlan, tone: Patch) -> Patch:
-    """Paint the light tone in the object's color, the dark one in its class's mark, a disc in its own shade."""
+    """Paint the light tone in the object's color, the dark one in its class's mark or a darker shade."""
     base = np.array(plan.rgb, dtype=np.float32)
     dark = np.array(_MARKS.get(THING_NAMES[plan.class_index], base * 0.62), dtype=np.float32)
     light = base + (255 - base) * 0.15

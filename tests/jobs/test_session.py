@@ -41,6 +41,13 @@ def test_source_of_this_project_is_small():
     assert package.num_files > 20
 
 
+@pytest.fixture
+def outside(monkeypatch):
+    """Let a session be opened as if no other test had one open in this process."""
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+
+
+@pytest.mark.usefixtures("outside")
 @pytest.mark.parametrize("address", ["http://head:8265", "head", "head:", "auto "])
 def test_address_of_another_form_is_refused(address):
     with (
@@ -50,6 +57,7 @@ def test_address_of_another_form_is_refused(address):
         pass
 
 
+@pytest.mark.usefixtures("outside")
 def test_ray_that_is_not_there_is_one_line():
     with (
         pytest.raises(ConnectionError) as error,
@@ -62,6 +70,7 @@ def test_ray_that_is_not_there_is_one_line():
     )
 
 
+@pytest.mark.usefixtures("outside")
 def test_listener_that_is_no_ray_is_given_up_in_time(silent_server):
     started_s = time.monotonic()
     with (
@@ -89,3 +98,18 @@ def test_worker_imports_our_packages_from_anywhere(ray_local):
     file, safe_path, threads = ray.get(look.remote())
     assert Path(file).name == "artifacts.py"
     assert (safe_path, threads) == ("1", os.environ["OMP_NUM_THREADS"])
+
+
+def test_run_root_is_the_scripts_own_unless_given():
+    assert ClusterConfig.from_environment({}).run_root == Path("runs")
+    assert ClusterConfig.from_environment({}, run_root=Path("runs/demo")).run_root == Path("runs/demo")
+    given = ClusterConfig.from_environment({"UNIVS_RUN_ROOT": "/mnt/univs"}, run_root=Path("runs/demo"))
+    assert given.run_root == Path("/mnt/univs")
+
+
+def test_run_root_of_a_job_outlives_its_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    job = {"RAY_JOB_CONFIG_JSON_ENV_VAR": "{}"}
+    assert ClusterConfig.from_environment(job).run_root == Path("/home/someone/univs-runs")
+    given = ClusterConfig.from_environment({**job, "UNIVS_RUN_ROOT": "/mnt/univs"})
+    assert given.run_root == Path("/mnt/univs")

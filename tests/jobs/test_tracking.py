@@ -123,6 +123,18 @@ def test_server_that_never_answers_is_given_up_in_time(silent_server):
     assert time.monotonic() - started_s < 5
 
 
+def test_file_that_is_no_database_is_one_line(tmp_path):
+    (tmp_path / "mlflow.db").write_text("not a database, whatever its name says" * 10)
+    with pytest.raises(UserError, match="cannot be opened as MLflow's database .file is not a database"):
+        Tracking(uri=f"sqlite:///{tmp_path}/mlflow.db", experiment="x").check_reachable()
+
+
+def test_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="^.*/file/runs/mlflow.db: cannot be opened as MLflow's database"):
+        Tracking(uri=f"sqlite:///{tmp_path}/file/runs/mlflow.db", experiment="x").check_reachable()
+
+
 def test_folder_is_no_tracking_uri():
     with pytest.raises(ValueError, match="MLflow tracking URI '/tmp/mlruns' is not one of sqlite"):
         Tracking(uri="/tmp/mlruns", experiment="x")

@@ -94,3 +94,17 @@ def test_lines_of_a_resumed_run_replace_those_it_takes_again(tmp_path):
         (5, 0.5),
         (7, 0.6),
     ]
+
+
+def test_mixture_of_a_resumed_run_counts_the_steps_before_it(tracking, tmp_path):
+    run_id, path = tracking.start_run("stage", key="resumed"), tmp_path / "steps.jsonl"
+    steps = [make_report(step, "vspw" if step == 1 else "vipseg") for step in range(6)]
+    log(tracking, run_id, path, [steps[:4]], [steps[4:]])
+    # Killed after step 6 and taken up again from a checkpoint at step 4.
+    log(tracking, run_id, path, [[make_report(4, "davis_2017"), make_report(5, "davis_2017")]])
+    shares = {
+        name: value for name, value in read_log(path)[-1].metrics.items() if name.startswith("mixture/")
+    }
+    assert shares == pytest.approx(
+        {"mixture/vipseg": 3 / 6, "mixture/vspw": 1 / 6, "mixture/davis_2017": 2 / 6}
+    )

@@ -19,6 +19,9 @@ from jobs.tracking import PARENT_TAG
 from jobs.training_log import read_log
 from pipelines.recipes import stage1, stage2, stage3
 
+# The first test that needs it waits for the quickstart.
+pytestmark = pytest.mark.timeout(900)
+
 CHECKOUT = Path(__file__).parents[2]
 FULL_SIZE = ("resnet50", "swin_tiny", "swin_base", "swin_large")
 NOWHERE = {"RAY_ADDRESS": "127.0.0.1:1", "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
