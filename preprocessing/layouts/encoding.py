@@ -11,11 +11,18 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 JPEG_QUALITY = 95
+_JPEG_OPTIONS = [
+    cv2.IMWRITE_JPEG_QUALITY,
+    JPEG_QUALITY,
+    # Marks of a few pixels would bleed into one another with halved color resolution.
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+]
 
 
 def write_jpeg(path: Path, frame: NDArray[np.uint8]) -> None:
     """Write one RGB frame [H, W, 3], making its folder."""
-    _write_image(path, cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    _write_image(path, cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), _JPEG_OPTIONS)
 
 
 def write_png(path: Path, pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
