@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,12 @@ def ranks(tmp_path_factory) -> list[dict]:
     folder = tmp_path_factory.mktemp("ranks")
     script = Path(__file__).with_name("rank.py")
     outs = [folder / f"{rank}.json" for rank in range(2)]
+    # A Ray started earlier in this process keeps scripts' folders off the path; this script needs its own.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
     processes = [
-        subprocess.Popen([sys.executable, script, str(rank), "2", folder / "rendezvous", out])
+        subprocess.Popen(
+            [sys.executable, script, str(rank), "2", folder / "rendezvous", out], env=environment
+        )
         for rank, out in enumerate(outs)
     ]
     codes = [process.wait(timeout=240) for process in processes]
