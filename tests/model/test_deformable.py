@@ -1,8 +1,11 @@
+import itertools
 import math
 
+import pytest
 import torch
 
-from univs.model.deformable import DeformableAttention, reference_points, sample_levels
+from univs.model.deformable import DeformableAttention, deformable_sample, sample_grid
+from univs.model.position import cell_centers
 
 SHAPES = ((2, 3), (4, 5))
 
@@ -19,30 +22,62 @@ def bilinear(level: torch.Tensor, x: float, y: float) -> torch.Tensor:
     return total
 
 
-def test_sample_levels_equals_a_loop():
+def draw_samples(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Draw values, offsets and weights; some samples fall outside the maps, some far outside."""
     torch.manual_seed(0)
-    num_images, num_queries, num_heads, head_dim, num_points = 2, 3, 2, 4, 3
-    value = torch.randn(num_images, 26, num_heads, head_dim)
-    # Some samples fall outside the map.
-    locations = torch.rand(num_images, num_queries, num_heads, 2, num_points, 2) * 1.4 - 0.2
-    weights = torch.rand(num_images, num_queries, num_heads, 2, num_points)
-    got = sample_levels(value, SHAPES, locations, weights)
-    expected = torch.zeros(num_images, num_queries, num_heads, head_dim)
-    for n in range(num_images):
-        for q in range(num_queries):
-            for h in range(num_heads):
-                for index, (height, width) in enumerate(SHAPES):
-                    rows = value[n, :6, h] if index == 0 else value[n, 6:, h]
-                    level = rows.reshape(height, width, head_dim)
-                    for k in range(num_points):
-                        x, y = locations[n, q, h, index, k].tolist()
-                        sample = bilinear(level, x * width - 0.5, y * height - 0.5)
-                        expected[n, q, h] += weights[n, q, h, index, k] * sample
+    value = torch.randn(2, 26, 2, 4, dtype=dtype)
+    offsets = torch.randn(2, 26, 2, 2, 3, 2, dtype=dtype) * 2
+    offsets[0, 0] *= 1000
+    return value, offsets, torch.rand(2, 26, 2, 2, 3, dtype=dtype)
+
+
+@pytest.mark.parametrize("sample", [deformable_sample, sample_grid])
+def test_sampling_equals_a_loop(sample):
+    value, offsets, weights = draw_samples()
+    centers = cell_centers(SHAPES, torch.device("cpu"))
+    expected = torch.zeros(2, 26, 2, 4)
+    for n, q, h, index, k in itertools.product(range(2), range(26), range(2), range(2), range(3)):
+        height, width = SHAPES[index]
+        level = (value[n, :6, h] if index == 0 else value[n, 6:, h]).reshape(height, width, 4)
+        x = centers[q, 0] * width - 0.5 + offsets[n, q, h, index, k, 0]
+        y = centers[q, 1] * height - 0.5 + offsets[n, q, h, index, k, 1]
+        expected[n, q, h] += weights[n, q, h, index, k] * bilinear(level, float(x), float(y))
+    got = sample(value, SHAPES, offsets, weights)
     torch.testing.assert_close(got, expected.flatten(2), atol=1e-5, rtol=1e-5)
 
 
-def test_reference_points_are_cell_centers_level_by_level():
-    points = reference_points(SHAPES, torch.device("cpu"))
+def test_sampling_on_cell_centers_and_borders_equals_grid_sample():
+    value, offsets, weights = draw_samples(torch.float64)
+    offsets = offsets.round()
+    got = deformable_sample(value, SHAPES, offsets, weights)
+    torch.testing.assert_close(got, sample_grid(value, SHAPES, offsets, weights), atol=1e-6, rtol=1e-6)
+
+
+def test_sampling_gradients_equal_numeric_ones():
+    inputs = [tensor.requires_grad_() for tensor in draw_samples(torch.float64)]
+    assert torch.autograd.gradcheck(
+        lambda v, o, w: deformable_sample(v, SHAPES, o, w), inputs, fast_mode=True
+    )
+
+
+def test_sampling_gradients_equal_those_of_grid_sample():
+    gradients = []
+    for sample in (deformable_sample, sample_grid):
+        inputs = [tensor.requires_grad_() for tensor in draw_samples()]
+        (sample(inputs[0], SHAPES, *inputs[1:]) * torch.arange(8)).sum().backward()
+        gradients.append([tensor.grad for tensor in inputs])
+    for got, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_sampling_in_many_chunks_equals_sampling_at_once(monkeypatch):
+    at_once = deformable_sample(draw_samples()[0], SHAPES, *draw_samples()[1:])
+    monkeypatch.setattr("univs.model.sparse_sampling._CHUNK_CELLS", 7)
+    torch.testing.assert_close(deformable_sample(draw_samples()[0], SHAPES, *draw_samples()[1:]), at_once)
+
+
+def test_cell_centers_come_level_by_level():
+    points = cell_centers(SHAPES, torch.device("cpu"))
     torch.testing.assert_close(points[4], torch.tensor([1.5 / 3, 1.5 / 2]))
     torch.testing.assert_close(points[6 + 7], torch.tensor([2.5 / 5, 1.5 / 4]))
 

@@ -1,46 +1,43 @@
 """Multi-scale deformable attention in pure torch.
 
-Legend: N images, S cells of all levels, h heads, d channels of one head, L levels, K points.
+Legend: N images, S cells of all levels, h heads, d channels of one head, C = h d channels, L levels, K
+points.
 """
 
 import math
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Shapes = tuple[tuple[int, int], ...]
-"""(height, width) of each level."""
+from univs.model.position import Shapes, cell_centers
+from univs.model.sparse_sampling import sample_sparse
 
 
-@lru_cache(maxsize=32)
-def reference_points(shapes: Shapes, device: torch.device) -> Tensor:
-    """List the cell centers of all levels: [S, 2] x y as fractions of the map."""
-    with torch.inference_mode(False), torch.no_grad():
-        levels = []
-        for height, width in shapes:
-            y = (torch.arange(height, dtype=torch.float32, device=device) + 0.5) / height
-            x = (torch.arange(width, dtype=torch.float32, device=device) + 0.5) / width
-            rows, columns = torch.meshgrid(y, x, indexing="ij")
-            levels.append(torch.stack([columns, rows], dim=-1).flatten(0, 1))
-        return torch.cat(levels)
-
-
-def sample_levels(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
-    """Sum bilinear samples of all levels, zero outside the map.
+def deformable_sample(value: Tensor, shapes: Shapes, offsets: Tensor, weights: Tensor) -> Tensor:
+    """Sum bilinear samples around the own place of each cell on every level; outside a map is zero.
 
     Args:
         value: [N, S, h, d].
         shapes: Sizes of the levels that make up S.
-        locations: [N, Q, h, L, K, 2] x y fractions.
-        weights: [N, Q, h, L, K].
+        offsets: [N, S, h, L, K, 2] x y from the cell's center, in cells of the level sampled.
+        weights: [N, S, h, L, K].
 
     Returns:
-        [N, Q, h * d].
+        [N, S, h * d].
     """
+    if value.device.type == "cpu":
+        return sample_sparse(value, shapes, offsets, weights)
+    return sample_grid(value, shapes, offsets, weights)
+
+
+def sample_grid(value: Tensor, shapes: Shapes, offsets: Tensor, weights: Tensor) -> Tensor:
+    """Do what ``deformable_sample`` says with ``grid_sample``, level by level."""
     num_images, _, num_heads, _ = value.shape
-    grids = (2 * locations - 1).permute(3, 0, 2, 1, 4, 5).flatten(1, 2)
+    sizes_xy = offsets.new_tensor([(width, height) for height, width in shapes])
+    centers = cell_centers(shapes, value.device)[:, None, None, None]
+    grids = 2 * (centers + offsets / sizes_xy[:, None]) - 1
+    grids = grids.permute(3, 0, 2, 1, 4, 5).flatten(1, 2)
     level_weights = weights.permute(3, 0, 2, 1, 4).flatten(1, 2)
     maps = value.permute(0, 2, 3, 1).flatten(0, 1).split([height * width for height, width in shapes], dim=-1)
     sums = [
@@ -52,7 +49,7 @@ def sample_levels(value: Tensor, shapes: Shapes, locations: Tensor, weights: Ten
 
 
 def _sample(level: Tensor, grid: Tensor) -> Tensor:
-    """Sample [N h, d, H, W] at [N h, Q, K, 2] in -1..1 -> [N h, d, Q, K]."""
+    """Sample [N h, d, H, W] at [N h, S, K, 2] in -1..1 -> [N h, d, S, K]."""
     return F.grid_sample(level, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
@@ -92,8 +89,5 @@ class DeformableAttention(nn.Module):
         layout = (self.num_heads, self.num_levels, self.num_points)
         offsets = self.sampling_offsets(query).unflatten(-1, (*layout, 2))
         weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1)).softmax(-1)
-        sizes_xy = offsets.new_tensor([(width, height) for height, width in shapes])
-        centers = reference_points(shapes, query.device)[:, None, None, None]
-        locations = centers + offsets / sizes_xy[:, None]
         values = self.value_proj(value).unflatten(-1, (self.num_heads, -1))
-        return self.output_proj(sample_levels(values, shapes, locations, weights.unflatten(-1, layout[1:])))
+        return self.output_proj(deformable_sample(values, shapes, offsets, weights.unflatten(-1, layout[1:])))

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from univs.config import PixelDecoderConfig
-from univs.model.deformable import DeformableAttention, Shapes
-from univs.model.position import grid_encoding
+from univs.model.deformable import DeformableAttention
+from univs.model.position import Shapes, grid_encoding
 
 NUM_LEVELS = 3
 

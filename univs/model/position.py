@@ -1,6 +1,6 @@
-"""Sine position encodings of pixels, frames and points.
+"""Positions: cell centers, and sine encodings of pixels, frames and points.
 
-Legend: B clips, T frames, h w a feature map, C channels.
+Legend: B clips, T frames, h w a feature map, S cells of all levels, C channels.
 """
 
 import math
@@ -37,6 +37,23 @@ def grid_encoding(height: int, width: int, num_channels: int, device: torch.devi
         row_half = row_half[:, None].expand(-1, width, -1)
         column_half = column_half[None].expand(height, -1, -1)
         return torch.cat([row_half, column_half], dim=-1).flatten(0, 1)
+
+
+Shapes = tuple[tuple[int, int], ...]
+"""(height, width) of each level of a feature pyramid."""
+
+
+@lru_cache(maxsize=32)
+def cell_centers(shapes: Shapes, device: torch.device) -> Tensor:
+    """List the cell centers of all levels: [S, 2] x y as fractions of the map."""
+    with torch.inference_mode(False), torch.no_grad():
+        levels = []
+        for height, width in shapes:
+            y = (torch.arange(height, dtype=torch.float32, device=device) + 0.5) / height
+            x = (torch.arange(width, dtype=torch.float32, device=device) + 0.5) / width
+            rows, columns = torch.meshgrid(y, x, indexing="ij")
+            levels.append(torch.stack([columns, rows], dim=-1).flatten(0, 1))
+        return torch.cat(levels)
 
 
 class SinePosition:
