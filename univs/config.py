@@ -9,7 +9,7 @@ class BackboneConfig:
     """The image backbone."""
 
     name: str = "resnet50"
-    """A timm model with ``features_only`` support, or ``swin_{t,b,l}`` for the released Swin weights."""
+    """A timm model with ``features_only`` support, or ``swin_{t,s,b,l}`` for the released Swin weights."""
     frozen_stages: int = 0
     """Stages that get no gradient, counted from the stem: 0 none, 5 all."""
     drop_path: float = 0.0
@@ -71,6 +71,14 @@ class ModelConfig:
     text: TextConfig = field(default_factory=TextConfig)
     position: Literal["arbitrary_t", "fixed_t", "2d"] = "arbitrary_t"
     """Time term of the sine position encoding: absolute frame index, index in the clip, or none."""
+    class_head: Literal["text", "linear"] = "text"
+    """Where categories come from: the text bank given to ``decode``, or a linear layer, as in Mask2Former."""
+    num_linear_classes: int = 0
+    """Categories of the linear class head, whose last row beyond them says no object; 0 without it."""
+    reference_compat: bool = False
+    """Do as the original does where it errs: prompt regions read off every eighth pixel, prompt tokens
+    that are blank or padding attended to, and the faults of its training losses. For parity with the
+    original's numbers; leave off otherwise."""
 
     def __post_init__(self) -> None:
         """Refuse widths that the heads or the sine encoding cannot split."""
@@ -79,5 +87,9 @@ class ModelConfig:
                 raise ValueError(
                     f"hidden_dim {self.hidden_dim} must be a multiple of twice num_heads {part.num_heads}"
                 )
+        if (self.class_head == "linear") != (self.num_linear_classes > 0):
+            raise ValueError(
+                f"class_head {self.class_head} does not go with num_linear_classes {self.num_linear_classes}"
+            )
         if self.hidden_dim % 4:
             raise ValueError(f"hidden_dim {self.hidden_dim} must be a multiple of 4")

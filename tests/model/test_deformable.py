@@ -76,6 +76,16 @@ def test_sampling_in_many_chunks_equals_sampling_at_once(monkeypatch):
     torch.testing.assert_close(deformable_sample(draw_samples()[0], SHAPES, *draw_samples()[1:]), at_once)
 
 
+def test_a_place_that_is_no_number_gives_no_number_there_only():
+    value, offsets, weights = draw_samples()
+    expected = deformable_sample(value, SHAPES, offsets, weights)
+    offsets[1, 5, 0, 1, 2, 0] = torch.nan
+    got = deformable_sample(value, SHAPES, offsets, weights)
+    assert got[1, 5, :4].isnan().all()
+    torch.testing.assert_close(got[1, 5, 4:], expected[1, 5, 4:])
+    torch.testing.assert_close(got[1, 6:], expected[1, 6:])
+
+
 def test_cell_centers_come_level_by_level():
     points = cell_centers(SHAPES, torch.device("cpu"))
     torch.testing.assert_close(points[4], torch.tensor([1.5 / 3, 1.5 / 2]))

@@ -1,8 +1,19 @@
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from univs.model.position import SinePosition
-from univs.model.regions import cells_inside, choose_cells, mask_boxes, region_tokens, tight_boxes
+from univs.model.regions import (
+    box_regions,
+    cells_inside,
+    choose_cells,
+    mask_boxes,
+    mask_regions,
+    point_regions,
+    region_tokens,
+    scribble_regions,
+    tight_boxes,
+)
 from univs.model.types import Features, RegionTokens, VisualRegions
 
 HEIGHT, WIDTH = 64, 96
@@ -157,3 +168,109 @@ def test_mask_boxes_have_exclusive_ends_and_empty_masks_no_area():
     masks[0, 2:5, 3:9] = True
     masks[2] = True
     assert mask_boxes(masks).tolist() == [[3, 2, 9, 5], [0, 0, 0, 0], [0, 0, 9, 8]]
+
+
+def stroke() -> torch.Tensor:
+    """A line one pixel wide that runs down through rows 0 to 7 of cells and right along row 7 of them."""
+    mask = torch.zeros(HEIGHT, WIDTH, dtype=torch.bool)
+    mask[0:61, 3] = True
+    mask[60, 3:40] = True
+    return mask
+
+
+def test_scribble_owns_every_cell_it_touches():
+    what = scribble_regions(stroke()[None, None], torch.tensor([[1]]))
+    inside = cells_inside(what, HEIGHT // 8, WIDTH // 8)[0, 0].unflatten(0, (8, 12))
+    expected = torch.zeros(8, 12, dtype=torch.bool)
+    expected[:, 0] = True
+    expected[7, :5] = True
+    assert torch.equal(inside, expected)
+    tokens = take(what, num_tokens=12)
+    cells = {(int(row), int(column)) for row, column in tokens.features[0, 0, 0, :, 1:3]}
+    assert cells == {(row, 0) for row in range(8)} | {(7, column) for column in range(5)}
+    assert tokens.valid.all()
+
+
+def every_kind() -> VisualRegions:
+    """Two clips with a mask, a scribble, a box and a point each, at both frames."""
+    frames = torch.tensor([[0], [1]])
+    masks = torch.stack([rectangle(8, 16, 24, 32), rectangle(40, 48, 64, 64)])[:, None]
+    box = torch.tensor([0.5, 0.25, 0.75, 0.5]).expand(2, 1, 4)
+    point = torch.tensor([[0.25, 0.5], [0.5, 0.25]])[:, None]
+    return (
+        mask_regions(masks, frames)
+        .cat(scribble_regions(stroke().expand(2, 1, -1, -1), 1 - frames))
+        .cat(box_regions(box, frames, (HEIGHT, WIDTH)))
+        .cat(point_regions(point, 1 - frames, (HEIGHT, WIDTH)))
+    )
+
+
+def clip(what: VisualRegions, index: int, prompt: int) -> VisualRegions:
+    pick = (slice(index, index + 1), slice(prompt, prompt + 1))
+    names = ("masks", "boxes", "points", "kinds", "key_frames", "valid")
+    return VisualRegions(**{name: getattr(what, name)[pick] for name in names})
+
+
+def two_clips() -> Features:
+    one = coordinate_features()
+    level = torch.cat([one.levels[0], one.levels[0] + 100])
+    return Features(levels=(level, level, level), mask=level, frame_indices=torch.tensor([[3, 11], [4, 9]]))
+
+
+def test_all_kinds_at_once_give_what_each_gives_alone():
+    what, features, num_tokens = every_kind(), two_clips(), 48
+    together = region_tokens(features, what, POSITIONS, num_tokens, torch.Generator().manual_seed(0))
+    assert together.valid.all()
+    for index in range(2):
+        one = Features(
+            levels=(features.levels[0][index : index + 1],) * 3,
+            mask=features.mask[index : index + 1],
+            frame_indices=features.frame_indices[index : index + 1],
+        )
+        for prompt in range(4):
+            alone = region_tokens(one, clip(what, index, prompt), POSITIONS, num_tokens, None)
+            # More tokens than cells: the same cells, in an order of chance.
+            for ours, theirs in ((together.features, alone.features), (together.positions, alone.positions)):
+                got, expected = ours[index, prompt, 0].unique(dim=0), theirs[0, 0, 0].unique(dim=0)
+                torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_regions_from_user_input_know_what_is_empty():
+    frames = torch.zeros(1, 2, dtype=torch.long)
+    size = (HEIGHT, WIDTH)
+    boxes = torch.tensor([[[0.1, 0.1, 0.2, 0.2], [0.3, 0.3, 0.3, 0.9]]])
+    points = torch.tensor([[[1.0, 0.0], [1.1, 0.5]]])
+    scribbles = torch.stack([stroke(), torch.zeros_like(stroke())])[None]
+    for what in (
+        box_regions(boxes, frames, size),
+        point_regions(points, frames, size),
+        scribble_regions(scribbles, frames),
+    ):
+        assert what.valid.tolist() == [[True, False]]
+        assert what.masks.shape == (1, 2, HEIGHT, WIDTH)
+        assert take(what).valid.any(-1).flatten().tolist() == [True, False]
+
+
+class NoHostSync(TorchDispatchMode):
+    """Fail on whatever would make a GPU wait for its host: values read, sizes that depend on values."""
+
+    READING = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "is_nonzero", "equal")
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        name = function.overloadpacket.__name__
+        assert not name.startswith(self.READING), f"{name} reads values on the host"
+        if name in ("index", "index_put", "index_put_"):
+            indices = [index for index in arguments[1] if index is not None]
+            assert all(index.dtype != torch.bool for index in indices), "indexing by bool finds a size"
+        return function(*arguments, **(keywords or {}))
+
+
+def test_sampling_never_waits_for_the_host():
+    features, generator = two_clips(), torch.Generator().manual_seed(0)
+    with NoHostSync():
+        tokens = region_tokens(features, every_kind(), POSITIONS, 16, generator)
+    assert tokens.valid.all()
+    with pytest.raises(AssertionError, match="reads values"), NoHostSync():
+        bool(tokens.valid.all())
+    with pytest.raises(AssertionError, match="finds a size"), NoHostSync():
+        tokens.features[tokens.valid]

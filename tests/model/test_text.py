@@ -16,7 +16,8 @@ def encoder() -> TextEncoder:
 
 def test_templates_start_plain_and_are_81():
     assert len(set(prompt_templates())) == 81
-    assert prompt_templates()[:2] == ("{}.", "a photo of a {}.")
+    assert prompt_templates()[:3] == ("{}.", "a photo of a {}.", "a bad photo of a {}.")
+    assert prompt_templates()[-1] == "a tattoo of the {}."
     assert all(template.count("{}") == 1 for template in prompt_templates())
 
 
@@ -70,6 +71,57 @@ def test_sentence_is_the_mean_of_the_end_tokens_over_templates():
     expected = torch.stack(ends).mean(0)
     torch.testing.assert_close(encoder.bank(["sea lion"])[0], expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(encoder.encode(["sea lion"]).sentences[0], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_bank_equals_one_sentence_at_a_time():
+    """Beginnings that templates share and lengths that differ must not show."""
+    torch.manual_seed(2)
+    encoder = TextEncoder(TextConfig(width=64, num_layers=3, num_heads=2, embed_dim=32, num_templates=81))
+    names = ["dog", "dog house", "a rather long name of some seven words", "zebra", "dog", "", "dog " * 90]
+    ends = []
+    for name in names:
+        tokens = [tokenizer()([template.format(name)], 77) for template in prompt_templates()]
+        ends.append(torch.stack([encoder(each)[0, int(each.argmax())] for each in tokens]).mean(0))
+    torch.testing.assert_close(encoder.bank(names), torch.stack(ends), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(encoder.bank(names[:1])[0], ends[0], atol=1e-5, rtol=1e-4)
+
+
+def test_bank_in_many_small_batches_is_the_same(monkeypatch):
+    torch.manual_seed(3)
+    encoder = TextEncoder(TextConfig(width=64, num_layers=2, num_heads=2, embed_dim=32, num_templates=5))
+    names = ["dog", "a red circle", "zebra", "sea lion", "person riding a horse"]
+    expected = encoder.bank(names)
+    encoder.load_state_dict(encoder.state_dict())
+    monkeypatch.setattr("univs.model.text.TOKENS_AT_ONCE", 7)
+    monkeypatch.setattr("univs.model.text.STRINGS_AT_ONCE", 2)
+    torch.testing.assert_close(encoder.bank(names), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_reference_compat_cuts_long_strings_without_an_end_token():
+    torch.manual_seed(0)
+    ours, theirs = TextEncoder(SMALL), TextEncoder(SMALL, reference_compat=True)
+    theirs.load_state_dict(ours.state_dict())
+    tokens = theirs.tokenize(["dog " * 60])
+    assert tokens.shape == (1, 24)
+    assert not (tokens == tokenizer().eot_token_id).any()
+    # The highest id is then that of the start token, which is the same for all such strings.
+    long = theirs.encode(["dog " * 60, "cat " * 60]).sentences
+    assert torch.equal(long[0], long[1])
+    torch.testing.assert_close(long[0], theirs(tokens)[0, 0], atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(*ours.encode(["dog " * 60, "cat " * 60]).sentences)
+    torch.testing.assert_close(theirs.bank(["dog"]), ours.bank(["dog"]))
+
+
+def test_reference_compat_counts_padding_as_words():
+    torch.manual_seed(0)
+    ours, theirs = TextEncoder(SMALL), TextEncoder(SMALL, reference_compat=True)
+    theirs.load_state_dict(ours.state_dict())
+    features, expected = theirs.encode(["a dog"]), ours.encode(["a dog"])
+    assert features.words.shape == (1, 24, 48)
+    assert features.word_valid.all()
+    num_words = int(expected.word_valid.sum())
+    torch.testing.assert_close(features.words[0, :num_words], expected.words[0], atol=1e-5, rtol=1e-5)
+    assert features.words[0, num_words:].abs().amax(-1).min() > 0
 
 
 def test_new_weights_replace_remembered_features():

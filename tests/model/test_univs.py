@@ -12,6 +12,8 @@ from univs.config import (
     PromptConfig,
     TextConfig,
 )
+from univs.draws import Draws
+from univs.model.regions import mask_regions
 from univs.model.types import Features, Predictions, Prompts, RegionTokens, TextFeatures, VisualRegions
 from univs.model.univs import UniVS
 
@@ -349,3 +351,96 @@ def test_bfloat16_autocast_trains_with_float32_predictions(model):
     assert final.class_logits.dtype == final.mask_embeddings.dtype == torch.float32
     assert model.backbone.body.stem_0.weight.grad.isfinite().all()
     model.zero_grad(set_to_none=True)
+
+
+@pytest.fixture(scope="module")
+def original(model) -> UniVS:
+    """The same weights in a model that does as the original does."""
+    twin = UniVS(replace(CONFIG, reference_compat=True)).eval()
+    twin.load_state_dict(model.state_dict())
+    return twin
+
+
+def hidden_mask_tokens(model: UniVS, features: Features) -> RegionTokens:
+    """Tokens of a large mask and of one that no cell's first pixel lies in."""
+    masks = torch.zeros(B, 2, H, W, dtype=torch.bool)
+    masks[:, 0, :40, :40] = True
+    masks[:, 1, 49:55, 49:55] = True
+    regions = mask_regions(masks, torch.zeros(B, 2, dtype=torch.long))
+    return model.region_tokens(features, regions, torch.Generator().manual_seed(0))
+
+
+def test_hidden_mask_is_blank_only_as_in_the_original(model, original, features):
+    assert hidden_mask_tokens(model, features).features.abs().amax((0, 2, 3, 4)).min() > 0
+    blank = hidden_mask_tokens(original, features)
+    assert blank.features[:, 0].abs().max() > 0
+    assert blank.features[:, 1].abs().max() == 0
+
+
+def test_blank_tokens_are_attended_to_only_as_in_the_original(model, original, features):
+    valid = torch.ones(B, 1, dtype=torch.bool)
+    shape = (B, 1, 1, 4, 64)
+    tokens = torch.randn(shape, generator=torch.Generator().manual_seed(3))
+    tokens[:, :, :, 2:] = 0
+    slots = RegionTokens(features=tokens, positions=tokens.clone(), valid=(tokens != 0).all(-1))
+    short = RegionTokens(
+        features=tokens[..., :2, :], positions=tokens[..., :2, :], valid=slots.valid[..., :2]
+    )
+
+    def embed(which: UniVS, current: RegionTokens) -> torch.Tensor:
+        with torch.no_grad():
+            prompts = which.visual_prompts("sot", features, current, valid)
+            return which.decode(features, prompts).final.embeddings[:, 20:]
+
+    torch.testing.assert_close(embed(model, slots), embed(model, short), atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(embed(original, slots), embed(original, short), atol=1e-3)
+
+
+def test_original_lays_out_a_slot_per_frame_and_one_more(original, features):
+    tokens = original.region_tokens(features, squares(), torch.Generator().manual_seed(0))
+    valid = torch.ones(B, P, dtype=torch.bool)
+    first = original.visual_prompts("sot", features, tokens, valid)
+    assert first.tokens.shape[3] == (T + 1) * CONFIG.prompts.tokens_per_object
+    later = original.visual_prompts("sot", features, tokens, valid, memory=tokens)
+    assert later.tokens.shape[3] == 2 * CONFIG.prompts.tokens_per_object
+
+
+class Replayed(Draws):
+    """Answer what it was told to."""
+
+    def __init__(self, coin: float, order: list[int]) -> None:
+        self.coin, self.order = coin, order
+
+    def rand(self, *shape, device=None):
+        return torch.full(shape, self.coin, device=device)
+
+    def randperm(self, num_items, *, device=None):
+        return torch.tensor(self.order, device=device)
+
+
+def test_training_draws_can_be_replayed(model, features):
+    tokens = model.region_tokens(features, squares(), torch.Generator().manual_seed(0))
+    valid = torch.ones(B, P, dtype=torch.bool)
+    model.prompt_encoder.train()
+    model.decoder.train()
+    try:
+        from_places, from_content = (
+            model.visual_prompts("sot", features, tokens, valid, draws=Replayed(coin, [])).query_positions
+            for coin in (0.9, 0.1)
+        )
+        with torch.no_grad():
+            still = model.decode(features, None, None, Replayed(0.0, [0, 1, 2])).final
+            turned = model.decode(features, None, None, Replayed(0.0, [2, 0, 1])).layers[0]
+    finally:
+        model.eval()
+    torch.testing.assert_close(from_places[:, :, 0], tokens.positions[:, :, 0].mean(2))
+    torch.testing.assert_close(from_content[:, :, 0], tokens.features[:, :, 0].mean(2))
+    with torch.no_grad():
+        plain = model.decode(features)
+    torch.testing.assert_close(still.mask_embeddings, plain.final.mask_embeddings)
+    torch.testing.assert_close(turned.mask_embeddings, plain.layers[0].mask_embeddings[:, :, [2, 0, 1]])
+
+
+def test_same_generator_gives_the_same_prompts(model, features):
+    first, second = build(model, features, "sot"), build(model, features, "sot")
+    assert torch.equal(first.tokens, second.tokens)

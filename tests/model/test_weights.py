@@ -118,6 +118,22 @@ def test_load_unreadable_configuration_is_refused(path, config, word):
     assert word in complaint(path)
 
 
+def test_load_of_a_configuration_from_before_a_field_gives_it_its_default(path):
+    tensors, metadata = read(path)
+    config = json.loads(metadata["config"])
+    del config["reference_compat"], config["prompts"]["tokens_per_object"]
+    save_file(tensors, path, {**metadata, "config": json.dumps(config)})
+    assert load_checkpoint(path).config == CONFIG
+
+
+def test_checkpoint_keeps_where_its_weights_come_from(tmp_path, model):
+    target = tmp_path / "model.safetensors"
+    save_checkpoint(target, model, {"source": "a.pth", "text": "untrained"})
+    _, metadata = read(target)
+    assert json.loads(metadata["origin"]) == {"source": "a.pth", "text": "untrained"}
+    assert load_checkpoint(target).config == CONFIG
+
+
 def test_load_missing_misshapen_and_unknown_tensors_are_named(path):
     tensors, metadata = read(path)
     name = "decoder.query_features.weight"

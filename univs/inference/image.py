@@ -12,6 +12,7 @@ from univs.inference.frames import VideoInput, restore_logits
 from univs.inference.outputs import QueryOutputs, all_outputs
 from univs.inference.overlap import box_overlaps, suppress
 from univs.inference.vps import paint_frame
+from univs.label_spaces import category_texts
 from univs.labels import LabelSpace
 from univs.model.types import Features, Prompts
 from univs.model.univs import UniVS
@@ -36,7 +37,7 @@ def segment_image(
         raise ValueError(f"image {image.video_id!r} has {image.num_frames} frames, expected 1")
     with inference_on(model, config) as device:
         stream = ClipStream(model, image, config)
-        bank = model.text.bank(label_space.names)
+        bank = model.text.bank(category_texts(label_space))
         is_thing = torch.tensor(label_space.is_thing, device=device)
         features = next(iter(stream)).features
         prompts = _stuff_prompts(model, features, bank[~is_thing]) if config.class_prompts else None

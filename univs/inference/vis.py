@@ -15,6 +15,7 @@ from univs.inference.frames import Geometry, VideoInput, restore_logits
 from univs.inference.outputs import QueryOutputs
 from univs.inference.overlap import box_overlaps, suppress
 from univs.inference.tracks import EntitySummary
+from univs.label_spaces import category_texts
 from univs.labels import LabelSpace
 from univs.model.univs import UniVS
 from univs.predictions import InstanceTrack, InstanceVideo
@@ -43,7 +44,7 @@ def segment_vis(
     """
     with inference_on(model, config):
         stream = ClipStream(model, video, config)
-        bank = model.text.bank(label_space.names)
+        bank = model.text.bank(category_texts(label_space))
         rles: dict[int, list[str | None]] = {}
         summaries: tuple[EntitySummary, ...] = ()
         rules = EntityRules(select=select_instances, competes=True)

@@ -17,6 +17,7 @@ from univs.inference.entity import EntityRules, FinishedFrames, track_entities
 from univs.inference.frames import Geometry, VideoInput, restore_logits
 from univs.inference.outputs import QueryOutputs
 from univs.inference.overlap import box_overlaps, clip_ious, pixel_owners, suppress
+from univs.label_spaces import category_texts
 from univs.labels import LabelSpace
 from univs.model.univs import UniVS
 from univs.predictions import PanopticVideo, Segment
@@ -45,7 +46,7 @@ def segment_vps(
     """
     with inference_on(model, config) as device:
         stream = ClipStream(model, video, config)
-        bank = model.text.bank(label_space.names)
+        bank = model.text.bank(category_texts(label_space))
         is_thing = torch.tensor(label_space.is_thing, device=device)
         entity_maps = np.zeros((video.num_frames, *stream.geometry.original), dtype=np.int32)
         rules = EntityRules(select=partial(select_segments, is_thing), competes=False)

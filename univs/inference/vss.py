@@ -16,6 +16,7 @@ from univs.inference.config import InferenceConfig
 from univs.inference.engine import ClipStream, inference_on
 from univs.inference.frames import Geometry, VideoInput
 from univs.inference.outputs import learnable_outputs
+from univs.label_spaces import category_texts
 from univs.labels import LabelSpace
 from univs.model.univs import UniVS
 from univs.predictions import SemanticVideo
@@ -34,7 +35,7 @@ def segment_vss(
     """
     with inference_on(model, config):
         stream = ClipStream(model, video, replace(config, clip_stride=config.frames_per_clip))
-        bank = model.text.bank(label_space.names)
+        bank = model.text.bank(category_texts(label_space))
         labels = np.zeros((video.num_frames, *stream.geometry.original), dtype=np.int16)
         for clip in stream:
             outputs = learnable_outputs(model.decode(clip.features, None, bank))

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from univs.config import ModelConfig
+from univs.draws import Draws
 from univs.model.attention import AttentionBlock, FeedForwardBlock, PromptAttentionBlock
 from univs.model.heads import Heads
 from univs.model.position import SinePosition
@@ -63,28 +64,28 @@ class ImageKeys:
     def __init__(self, features: Features, positions: SinePosition) -> None:
         self.values = [level.flatten(3).transpose(2, 3) for level in features.levels]
         sizes = [(level.shape[-2], level.shape[-1]) for level in features.levels]
+        self.values = [value.flatten(0, 1) for value in self.values]
+        # The time of a frame would move all of its keys alike, which a softmax over them does not see.
         self.keys = [
-            (value + positions.cells(features.frame_indices, *size)).flatten(0, 1)
+            value + positions.grid(*size, value.device)
             for value, size in zip(self.values, sizes, strict=True)
         ]
-        self.values = [value.flatten(0, 1) for value in self.values]
         self.mask_features = [_resize(features.mask, size) for size in sizes]
 
-    @torch.no_grad()
     def keep_mask(self, prediction: LayerPrediction, level: int) -> Tensor:
         """Keep the cells inside each predicted mask, or all where it is empty: [B * T, 1, Q, N] bool.
 
         Resizing is linear and channel-wise, hence a mask's product with resized features is the resized mask.
         """
-        embeddings = prediction.mask_embeddings.transpose(1, 2).flatten(0, 1)
+        embeddings = prediction.mask_embeddings.detach().transpose(1, 2).flatten(0, 1)
         keep = (embeddings @ self.mask_features[level].flatten(2)) >= 0
         return (keep | ~keep.any(-1, keepdim=True))[:, None]
 
 
-@torch.no_grad()
 def _resize(mask_features: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize [B, T, C, H, W] -> [B * T, C, h, w]."""
-    return F.interpolate(mask_features.flatten(0, 1), size, mode="bilinear", align_corners=False)
+    """Resize [B, T, C, H, W] -> [B * T, C, h, w]; masks of attention get no gradient."""
+    frames = mask_features.detach().flatten(0, 1)
+    return F.interpolate(frames, size, mode="bilinear", align_corners=False)
 
 
 class Decoder(nn.Module):
@@ -98,15 +99,20 @@ class Decoder(nn.Module):
         self.heads = Heads(config)
 
     def forward(
-        self, features: Features, positions: SinePosition, prompts: Prompts | None, bank: Tensor | None
+        self,
+        features: Features,
+        positions: SinePosition,
+        prompts: Prompts | None,
+        bank: Tensor | None,
+        draws: Draws | None = None,
     ) -> Predictions:
-        """Decode a clip; ``bank`` [K, D] holds the text features of the categories in question."""
+        """Decode a clip; arguments as for ``UniVS.decode``."""
         image = ImageKeys(features, positions)
         x, query_positions = self._initial_queries(features, prompts)
         unit_bank = None if bank is None else F.normalize(bank.float(), dim=-1)
         num_learnable = self.query_features.num_embeddings
         num_fused = num_learnable if prompts is not None and prompts.task == "grounding" else 0
-        predictions = [self.heads(x, unit_bank, num_fused)]
+        predictions = [self.heads(x, unit_bank, num_fused, draws)]
         for index, layer in enumerate(self._typed_layers()):
             level = index % len(features.levels)
             if prompts is not None and index > 0:
@@ -114,7 +120,7 @@ class Decoder(nn.Module):
             keep_mask = image.keep_mask(predictions[-1], level)
             x = layer.look_at_image(x, query_positions, image.keys[level], image.values[level], keep_mask)
             x = layer.ffn(self._look_at_queries(layer, x, query_positions, prompts))
-            predictions.append(self.heads(x, unit_bank, num_fused))
+            predictions.append(self.heads(x, unit_bank, num_fused, draws))
         return Predictions(
             layers=tuple(predictions), mask_features=features.mask, num_learnable=num_learnable
         )

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from univs.config import ModelConfig
+from univs.draws import Draws
 from univs.model.types import LayerPrediction
 
 INITIAL_TEMPERATURE = math.log(1 / 0.07)
@@ -27,8 +28,12 @@ class Heads(nn.Module):
         self.vision_to_text = nn.Linear(hidden_dim, config.text.embed_dim)
         self.class_temperature = nn.Embedding(1, 1)
         nn.init.constant_(self.class_temperature.weight, INITIAL_TEMPERATURE)
+        has_linear = config.class_head == "linear"
+        self.class_embed = nn.Linear(hidden_dim, config.num_linear_classes + 1) if has_linear else None
 
-    def forward(self, x: Tensor, unit_bank: Tensor | None, num_fused: int) -> LayerPrediction:
+    def forward(
+        self, x: Tensor, unit_bank: Tensor | None, num_fused: int, draws: Draws | None = None
+    ) -> LayerPrediction:
         """Predict from queries [B, T, Q, C].
 
         Args:
@@ -36,13 +41,13 @@ class Heads(nn.Module):
             unit_bank: [K, D] normalized text features; ``None`` for no categories.
             num_fused: Number of learnable queries where each prompt shares the mask of the one most like
                 it, 0 for no sharing.
+            draws: Where a training step's order of frames comes from; torch's own generator if ``None``.
         """
         embeddings = self.norm(x)
         mask_embeddings = self.mask_embeddings(embeddings)
         if self.training:
             # Each frame's mask comes from another frame's query, so that queries stay the same object.
-            order = torch.randperm(x.shape[1], device=x.device)
-            mask_embeddings = mask_embeddings[:, order]
+            mask_embeddings = mask_embeddings[:, _draw_order(x.shape[1], x.device, draws)]
         elif num_fused:
             mask_embeddings = _share_masks(mask_embeddings, embeddings, num_fused)
         return LayerPrediction(
@@ -57,11 +62,21 @@ class Heads(nn.Module):
         return third(F.relu(second(F.relu(first(embeddings))))).float()
 
     def _class_logits(self, embeddings: Tensor, unit_bank: Tensor | None) -> Tensor:
-        """Scale the cosine to each bank row, averaged over frames: [B, Q, K]."""
+        """Scale the cosine to each bank row, averaged over frames: [B, Q, K]; or apply the linear head."""
+        if self.class_embed is not None:
+            if unit_bank is not None:
+                raise ValueError("this model has a linear class head, which goes without a text bank")
+            return self.class_embed(embeddings).float().mean(1)
         if unit_bank is None:
             return embeddings.new_zeros(embeddings.shape[0], embeddings.shape[2], 0)
         text = F.normalize(self.vision_to_text(embeddings).float(), dim=-1).mean(1)
         return self.class_temperature.weight[0, 0].exp() * (text @ unit_bank.T).float()
+
+
+def _draw_order(num_frames: int, device: torch.device, draws: Draws | None) -> Tensor:
+    if draws is None:
+        return torch.randperm(num_frames, device=device)
+    return draws.randperm(num_frames, device=device)
 
 
 def _share_masks(mask_embeddings: Tensor, embeddings: Tensor, num_learnable: int) -> Tensor:

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from univs.config import ModelConfig
+from univs.draws import Draws
 from univs.model.attention import AttentionBlock
+from univs.model.regions_compat import first_clip_slots, mean_of_nonzero
 from univs.model.types import Features, Prompts, RegionTokens, TextFeatures
 from univs.schema import Task
 
@@ -19,6 +21,7 @@ class PromptEncoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         hidden_dim, text_dim = config.hidden_dim, config.text.embed_dim
+        self.reference_compat = config.reference_compat
         self.text_norm = nn.LayerNorm(text_dim)
         self.text_to_vision = nn.Linear(text_dim, hidden_dim)
         self.image_attention = AttentionBlock(hidden_dim, config.decoder.num_heads)
@@ -27,26 +30,55 @@ class PromptEncoder(nn.Module):
         self.grounding_vector = nn.Embedding(1, hidden_dim)
 
     def visual(
-        self, task: Task, current: RegionTokens, valid: Tensor, num_frames: int, memory: RegionTokens | None
+        self,
+        task: Task,
+        current: RegionTokens,
+        valid: Tensor,
+        num_frames: int,
+        memory: RegionTokens | None,
+        draws: Draws | None,
     ) -> Prompts:
         """Prompt with pixels: one slot for all frames, or one slot per frame; keys also from memory."""
-        content = _mean_of_valid(current.features, current.valid)
-        positions = _mean_of_valid(current.positions, current.valid)
+        content, positions = self._means(current)
         if self.training:
             # One coin per step, as in the original: queries also learn to start without knowing their place.
-            heads = torch.rand((), device=content.device) < 0.5
-            positions = torch.where(heads, content, positions)
+            coin = (
+                torch.rand(1, device=content.device)
+                if draws is None
+                else draws.rand(1, device=content.device)
+            )
+            positions = torch.where(coin > 0.5, positions, content)
         queries = content + self.sot_vector.weight[0]
-        slots = current if memory is None else memory.cat(current)
+        slots = self._slots(current, memory, num_frames)
+        token_valid = slots.valid.flatten(2)
+        if self.reference_compat:
+            token_valid = valid[..., None].expand_as(token_valid)
         return Prompts(
             task=task,
             queries=queries.expand(-1, -1, num_frames, -1),
             query_positions=positions.expand(-1, -1, num_frames, -1),
             tokens=slots.features.flatten(2, 3)[:, :, None],
             token_positions=slots.positions.flatten(2, 3)[:, :, None],
-            token_valid=slots.valid.flatten(2),
+            token_valid=token_valid,
             valid=valid,
         )
+
+    def _means(self, current: RegionTokens) -> tuple[Tensor, Tensor]:
+        """Average the content and the positions of each slot's tokens: two [B, P, S, C]."""
+        if self.reference_compat:
+            return mean_of_nonzero(current.features), mean_of_nonzero(current.positions)
+        return (
+            _mean_of_valid(current.features, current.valid),
+            _mean_of_valid(current.positions, current.valid),
+        )
+
+    def _slots(self, current: RegionTokens, memory: RegionTokens | None, num_frames: int) -> RegionTokens:
+        """Join the slots that the queries may look at."""
+        if memory is not None:
+            return memory.cat(current)
+        # A key that is there several times weighs more beside the query itself.
+        is_first_clip = self.reference_compat and not self.training
+        return first_clip_slots(current, num_frames) if is_first_clip else current
 
     def categories(self, features: Features, sentences: Tensor, valid: Tensor) -> Prompts:
         """Prompt detection with category features [B, P, D], each its own only token."""

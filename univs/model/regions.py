@@ -3,6 +3,8 @@
 Legend: B clips, T frames, P prompts, R tokens per prompt, C channels, h w the stride-8 map.
 """
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,7 +12,7 @@ from torch import Tensor
 from univs.model.position import SinePosition
 from univs.model.types import Features, RegionTokens, VisualRegions
 
-MASK_KIND, BOX_KIND, POINT_KIND = 0, 1, 2
+MASK_KIND, BOX_KIND, POINT_KIND, SCRIBBLE_KIND = 0, 1, 2, 3
 CELL_TOLERANCE = 1e-4
 """Fraction of a cell that rounding of box coordinates may cost or add."""
 
@@ -25,8 +27,8 @@ def region_tokens(
 ) -> RegionTokens:
     """Take ``num_tokens`` cells of each region from the stride-8 level of its key frame.
 
-    Masks and boxes give random cells inside them, repeated in turn where there are fewer; a point gives
-    its bilinear sample, repeated. The slot axis of the result has length 1.
+    Masks, boxes and scribbles give random cells inside them, repeated in turn where there are fewer; a
+    point gives its bilinear sample, repeated. The slot axis of the result has length 1.
     """
     source = features.levels[2].detach().float()
     inside = cells_inside(regions, source.shape[-2], source.shape[-1])
@@ -38,8 +40,8 @@ def region_tokens(
         is_point, positions.points(regions.points, times)[:, :, None], grid[cells] + times[:, :, None]
     )
     tokens = torch.where(is_point, _sample_points(source, regions), _take_cells(source, regions, cells))
-    in_image = ((regions.points >= 0) & (regions.points <= 1)).all(-1)
-    has_token = torch.where(regions.kinds == POINT_KIND, in_image, inside.any(-1)) & regions.valid
+    found = torch.where(regions.kinds == POINT_KIND, _in_image(regions.points), inside.any(-1))
+    has_token = found & regions.valid
     valid = has_token[..., None].expand(cells.shape)
     return RegionTokens(
         features=(tokens * valid[..., None])[:, :, None],
@@ -59,6 +61,43 @@ def mask_regions(masks: Tensor, key_frames: Tensor) -> VisualRegions:
         key_frames=key_frames,
         valid=masks.flatten(2).any(-1),
     )
+
+
+def scribble_regions(scribbles: Tensor, key_frames: Tensor) -> VisualRegions:
+    """Prompt with thin masks [B, P, H, W] at clip positions [B, P]; empty ones are not valid."""
+    return replace(mask_regions(scribbles, key_frames), kinds=torch.full_like(key_frames, SCRIBBLE_KIND))
+
+
+def box_regions(boxes: Tensor, key_frames: Tensor, size: tuple[int, int]) -> VisualRegions:
+    """Prompt with boxes [B, P, 4], x1 y1 x2 y2 fractions of the padded ``size``; empty ones are not valid."""
+    return VisualRegions(
+        masks=_no_masks(key_frames, size),
+        boxes=boxes,
+        points=(boxes[..., :2] + boxes[..., 2:]) / 2,
+        kinds=torch.full_like(key_frames, BOX_KIND),
+        key_frames=key_frames,
+        valid=(boxes[..., 2:] > boxes[..., :2]).all(-1),
+    )
+
+
+def point_regions(points: Tensor, key_frames: Tensor, size: tuple[int, int]) -> VisualRegions:
+    """Prompt with points [B, P, 2], x y as fractions of the padded ``size``; those outside are not valid."""
+    return VisualRegions(
+        masks=_no_masks(key_frames, size),
+        boxes=torch.cat([points, points], dim=-1),
+        points=points,
+        kinds=torch.full_like(key_frames, POINT_KIND),
+        key_frames=key_frames,
+        valid=_in_image(points),
+    )
+
+
+def _no_masks(key_frames: Tensor, size: tuple[int, int]) -> Tensor:
+    return torch.zeros((), dtype=torch.bool, device=key_frames.device).expand(*key_frames.shape, *size)
+
+
+def _in_image(points: Tensor) -> Tensor:
+    return ((points >= 0) & (points <= 1)).all(-1)
 
 
 def tight_boxes(masks: Tensor) -> Tensor:
@@ -82,13 +121,15 @@ def _extent(occupied: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def cells_inside(regions: VisualRegions, height: int, width: int) -> Tensor:
-    """Tell the cells of a map that lie inside each mask or box: [B, P, h * w] bool.
+    """Tell the cells of a map that lie inside each mask, scribble or box: [B, P, h * w] bool.
 
     A mask owns the cells it fills by half, and where it fills none so far, those it fills most: an object
-    of a single pixel still has a cell. A box owns every cell it touches.
+    of a single pixel still has a cell. A box and a scribble own every cell they touch.
     """
     area = F.adaptive_avg_pool2d(regions.masks.float(), (height, width)).flatten(2)
-    in_mask = (area > 0) & (area >= area.amax(-1, keepdim=True).clamp(max=0.5))
+    is_scribble = (regions.kinds == SCRIBBLE_KIND)[..., None]
+    fills = area >= area.amax(-1, keepdim=True).clamp(max=0.5)
+    in_mask = (area > 0) & (fills | is_scribble)
     is_box = (regions.kinds == BOX_KIND)[..., None]
     return torch.where(is_box, _cells_in_boxes(regions.boxes, height, width), in_mask)
 

@@ -268,7 +268,8 @@ def _entries(offsets: Tensor, weights: Tensor, layout: _Layout, cells: slice) ->
     x, y = _places(offsets, layout, cells)
     left, top = x.floor(), y.floor()
     across, down = x.sub_(left), y.sub_(top)
-    rows = left.addcmul_(top, layout.line).add_(layout.first).int()
+    # A place that is not a number reads any row, with a weight that is not a number either.
+    rows = left.addcmul_(top, layout.line).add_(layout.first).nan_to_num_(nan=0).int()
     lower = weights * down
     upper = weights - lower
     entries = weights.new_empty(*weights.shape[:2], 4, *weights.shape[2:])

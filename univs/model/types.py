@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from univs.schema import Task
+
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
@@ -27,18 +29,28 @@ class VisualRegions:
     """Where visual prompts point, one region per prompt, all at one key frame each."""
 
     masks: Tensor
-    """[B, P, H, W] bool at the padded input size. For a box or point prompt, the object it was
-    drawn from (training) or the box's or point's own pixels (inference)."""
+    """[B, P, H, W] bool at the padded input size: a mask or a scribble. Boxes and points do not need it."""
     boxes: Tensor
     """[B, P, 4] x1 y1 x2 y2 as fractions of the padded size."""
     points: Tensor
     """[B, P, 2] x y as fractions of the padded size."""
     kinds: Tensor
-    """[B, P] int64: 0 mask, 1 box, 2 point."""
+    """[B, P] int64: 0 mask, 1 box, 2 point, 3 scribble."""
     key_frames: Tensor
     """[B, P] int64, position of the prompted frame in the clip."""
     valid: Tensor
     """[B, P] bool; false rows are padding."""
+
+    def cat(self, others: "VisualRegions") -> "VisualRegions":
+        """Append the prompts of ``others``, of whatever kinds (same clips)."""
+        return VisualRegions(
+            masks=torch.cat([self.masks, others.masks], dim=1),
+            boxes=torch.cat([self.boxes, others.boxes], dim=1),
+            points=torch.cat([self.points, others.points], dim=1),
+            kinds=torch.cat([self.kinds, others.kinds], dim=1),
+            key_frames=torch.cat([self.key_frames, others.key_frames], dim=1),
+            valid=torch.cat([self.valid, others.valid], dim=1),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +80,8 @@ class RegionTokens:
 class Prompts:
     """Prompt queries and the tokens each of them may look at (ProCA's keys)."""
 
-    task: str
-    """``detection``, ``sot`` or ``grounding``; grounding isolates prompts from one another."""
+    task: Task
+    """What the prompts are for; grounding isolates prompts from one another."""
     queries: Tensor
     """[B, P, T, C] initial content of the prompt queries."""
     query_positions: Tensor

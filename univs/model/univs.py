@@ -7,12 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from univs.config import ModelConfig
+from univs.draws import Draws
 from univs.model.backbone import Backbone
 from univs.model.decoder import Decoder, initialize
 from univs.model.pixel_decoder import NUM_LEVELS, PixelDecoder
 from univs.model.position import SinePosition
 from univs.model.prompts import PromptEncoder
 from univs.model.regions import region_tokens
+from univs.model.regions_compat import original_region_tokens
 from univs.model.text import TextEncoder
 from univs.model.types import (
     Features,
@@ -38,7 +40,7 @@ class UniVS(nn.Module):
         self.prompt_encoder = PromptEncoder(config)
         self.decoder = Decoder(config)
         initialize([self.prompt_encoder, self.decoder], config.hidden_dim)
-        self.text = TextEncoder(config.text)
+        self.text = TextEncoder(config.text, config.reference_compat)
 
     def encode(self, frames: Tensor, frame_indices: Tensor) -> Features:
         """Encode normalized frames [B, T, 3, H, W], H and W multiples of 32, at indices [B, T]."""
@@ -57,11 +59,18 @@ class UniVS(nn.Module):
         )
 
     def region_tokens(
-        self, features: Features, regions: VisualRegions, generator: torch.Generator | None = None
+        self,
+        features: Features,
+        regions: VisualRegions,
+        generator: torch.Generator | Draws | None = None,
     ) -> RegionTokens:
         """Take tokens [B, P, 1, R, C] from the regions; random cells, repeatable with a generator."""
         num_tokens = self.config.prompts.tokens_per_object
-        return region_tokens(features, regions, self.positions, num_tokens, generator)
+        if self.config.reference_compat:
+            draws = generator if isinstance(generator, Draws) else Draws(generator or torch.default_generator)
+            return original_region_tokens(features, regions, self.positions, num_tokens, draws)
+        source = generator.generator if isinstance(generator, Draws) else generator
+        return region_tokens(features, regions, self.positions, num_tokens, source)
 
     def visual_prompts(
         self,
@@ -70,6 +79,7 @@ class UniVS(nn.Module):
         current: RegionTokens,
         valid: Tensor,
         memory: RegionTokens | None = None,
+        draws: Draws | None = None,
     ) -> Prompts:
         """Prompt with pixels.
 
@@ -80,8 +90,10 @@ class UniVS(nn.Module):
                 the mean of its slot.
             valid: [B, P] bool, false for padding.
             memory: Slots of earlier clips that the queries may look at, too.
+            draws: Where the one random number of a training step comes from; torch's own if ``None``.
         """
-        return self.prompt_encoder.visual(task, current, valid, features.frame_indices.shape[1], memory)
+        num_frames = features.frame_indices.shape[1]
+        return self.prompt_encoder.visual(task, current, valid, num_frames, memory, draws)
 
     def category_prompts(self, features: Features, sentences: Tensor, valid: Tensor) -> Prompts:
         """Prompt detection with category features [B, P, D]; ``valid`` [B, P]."""
@@ -94,7 +106,11 @@ class UniVS(nn.Module):
         return self.prompt_encoder.expressions(features, text, valid, memory)
 
     def decode(
-        self, features: Features, prompts: Prompts | None = None, bank: Tensor | None = None
+        self,
+        features: Features,
+        prompts: Prompts | None = None,
+        bank: Tensor | None = None,
+        draws: Draws | None = None,
     ) -> Predictions:
         """Predict from learnable queries and prompts.
 
@@ -102,5 +118,6 @@ class UniVS(nn.Module):
             features: The clip.
             prompts: Prompts in the clip, if any.
             bank: [K, D] text features of the label space in use; ``None`` where objects have no class.
+            draws: Where a training step's random orders come from; torch's own generator if ``None``.
         """
-        return self.decoder(features, self.positions, prompts, bank)
+        return self.decoder(features, self.positions, prompts, bank, draws)

@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -16,16 +18,31 @@ from univs.model.univs import UniVS
 FORMAT = "univs-checkpoint/1"
 
 
-def save_checkpoint(path: Path, model: UniVS) -> None:
-    """Write a model; the file appears whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+def save_checkpoint(path: Path, model: UniVS, origin: Mapping[str, str] | None = None) -> None:
+    """Write a model; the file appears whole or not at all.
+
+    ``origin`` says where imported weights come from; it is kept for the reader and changes nothing.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     metadata = {"format": FORMAT, "config": json.dumps(asdict(model.config), sort_keys=True)}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    if origin is not None:
+        metadata["origin"] = json.dumps(dict(origin), sort_keys=True)
+    with whole_file(Path(path)) as temporary:
         save_file(tensors, temporary, metadata)
         _sort_metadata(temporary)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path`` that takes its place when the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        yield temporary
+        # safetensors shuts others out of its files; a checkpoint is as open as any new file.
+        temporary.chmod(mode)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -81,13 +98,13 @@ def _parse_config(path: Path, text: str) -> ModelConfig:
 
 
 def _build(kind: Any, body: dict[str, Any]) -> Any:
-    """Build a dataclass from its JSON form; all of its fields and no others must be there."""
+    """Build a dataclass from its JSON form; a field that is not there was added since and has its default."""
     if not isinstance(body, dict):
         raise TypeError(f"{kind.__name__} is {body!r}, expected an object")
     hints = get_type_hints(kind)
-    unlike = sorted(set(body) ^ {field.name for field in fields(kind)})
-    if unlike:
-        raise ValueError(f"{kind.__name__} does not match in {', '.join(unlike)}")
+    unknown = sorted(set(body) - {field.name for field in fields(kind)})
+    if unknown:
+        raise ValueError(f"{kind.__name__} has no {', '.join(unknown)}")
     return kind(
         **{
             name: _build(hints[name], value) if is_dataclass(hints[name]) else value
@@ -96,7 +113,7 @@ def _build(kind: Any, body: dict[str, Any]) -> Any:
     )
 
 
-def _check_tensors(path: Path, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+def _check_tensors(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
     for name, tensor in expected.items():
         if name not in found:
             raise ValueError(f"{path}: tensor {name} is missing")
