@@ -79,11 +79,14 @@ def test_sampling_in_many_chunks_equals_sampling_at_once(monkeypatch):
 def test_a_place_that_is_no_number_gives_no_number_there_only():
     value, offsets, weights = draw_samples()
     expected = deformable_sample(value, SHAPES, offsets, weights)
-    offsets[1, 5, 0, 1, 2, 0] = torch.nan
-    got = deformable_sample(value, SHAPES, offsets, weights)
-    assert got[1, 5, :4].isnan().all()
-    torch.testing.assert_close(got[1, 5, 4:], expected[1, 5, 4:])
+    offsets[1, 5, 1, 1, 2, 0] = torch.nan
+    got = deformable_sample(value.requires_grad_(), SHAPES, offsets.requires_grad_(), weights)
+    assert got[1, 5, 4:].isnan().all()
+    torch.testing.assert_close(got[1, 5, :4], expected[1, 5, :4])
     torch.testing.assert_close(got[1, 6:], expected[1, 6:])
+    got.sum().backward()
+    assert value.grad[0].isfinite().all()
+    assert offsets.grad[1, 5, 1].isnan().any()
 
 
 def test_cell_centers_come_level_by_level():

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from univs.training.objective import Objective, cut_clips
+from univs.training.objective import Objective
 
 SHARED = {"mask", "dice", "reid", "reid_aux"}
 PROMPTED = SHARED | {f"prompt_{name}" for name in SHARED} | {"reid_l2p"}
@@ -15,23 +15,6 @@ def _generator(seed: int = 0) -> torch.Generator:
 
 def _total(losses: dict[str, torch.Tensor]) -> torch.Tensor:
     return torch.stack(list(losses.values())).sum()
-
-
-@pytest.mark.parametrize(
-    ("num_frames", "frames_per_clip", "clips"),
-    [
-        (1, 5, [(0, 1)]),
-        (5, 5, [(0, 5)]),
-        (7, 5, [(0, 5), (2, 7)]),
-        (6, 5, [(0, 5), (1, 6)]),
-        (9, 5, [(0, 5), (4, 9)]),
-        (10, 5, [(0, 5), (4, 9), (5, 10)]),
-        (3, 2, [(0, 2), (1, 3)]),
-        (3, 1, [(0, 1), (1, 2), (2, 3)]),
-    ],
-)
-def test_cut_clips_overlap_by_a_frame_and_end_with_the_video(num_frames, frames_per_clip, clips):
-    assert cut_clips(num_frames, frames_per_clip) == clips
 
 
 @pytest.mark.parametrize("num_frames", [1, 3, 5])

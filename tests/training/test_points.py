@@ -2,9 +2,10 @@ import torch
 
 from univs.training.points import (
     draw_points,
+    feature_rows,
     point_logits,
-    sample_features,
     sample_masks,
+    sample_rows,
     select_uncertain,
 )
 
@@ -30,7 +31,7 @@ def test_point_logits_equal_dense_logits_sampled():
     embeddings = torch.randn(3, 2, 5, 2, 4, generator=generator)
     features = torch.randn(2, 2, 4, 6, 7, generator=generator)
     points = draw_points(2, 2, 9, generator)
-    logits = point_logits(embeddings, sample_features(features, points))
+    logits = point_logits(embeddings, features, points)
     dense = torch.einsum("lbmtc,btchw->btlmhw", embeddings, features)
     expected = torch.stack(
         [
@@ -41,6 +42,24 @@ def test_point_logits_equal_dense_logits_sampled():
         ]
     )
     torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_sampled_rows_and_their_gradients_equal_those_of_grid_sample():
+    features = torch.randn(2, 2, 4, 6, 7, generator=_generator())
+    points = draw_points(2, 2, 9, _generator(1))
+    points[0, 0, 0], points[0, 0, 1] = torch.tensor([0.0, 0.0]), torch.tensor([0.999999, 1.0])
+    ours, other = (features.clone().requires_grad_() for _ in range(2))
+    got = sample_rows(feature_rows(ours), (6, 7), points)
+    grid = (2 * points - 1).flatten(0, 1)[:, None]
+    expected = torch.nn.functional.grid_sample(
+        other.flatten(0, 1), grid, padding_mode="border", align_corners=False
+    )
+    expected = expected.squeeze(2).transpose(1, 2).unflatten(0, (2, 2))
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+    upstream = torch.randn(got.shape, generator=_generator(2))
+    got.backward(upstream)
+    expected.backward(upstream)
+    torch.testing.assert_close(ours.grad, other.grad, atol=1e-5, rtol=1e-5)
 
 
 def test_sample_masks_equals_sampling_floats():

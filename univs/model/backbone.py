@@ -101,7 +101,7 @@ def _build_timm(config: BackboneConfig) -> Any:
             scale: Any = module.weight
             scale.fill_(1)
     fold_norms(frozen)
-    return frozen.to(memory_format=torch.channels_last)
+    return frozen
 
 
 @torch.no_grad()

@@ -37,6 +37,37 @@ def sample_sparse(value: Tensor, shapes: Shapes, offsets: Tensor, weights: Tenso
     return sampled
 
 
+def sparse_product(table: Tensor, columns: Tensor, entries: Tensor) -> Tensor:
+    """Multiply a sparse matrix with a table on the CPU; only the table gets a gradient.
+
+    Args:
+        table: [R, d].
+        columns: [S, E] int32, the rows of the table that each row of the product sums.
+        entries: [S, E] their weights.
+
+    Returns:
+        [S, d].
+    """
+    product: Tensor = _SparseProduct.apply(table, columns, entries)  # type: ignore[no-untyped-call]
+    return product
+
+
+class _SparseProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, columns: Tensor, entries: Tensor) -> Tensor:
+        """Sum weighted rows."""
+        ctx.save_for_backward(columns, entries)
+        ctx.num_rows = len(table)
+        return F.embedding_bag(columns, table.contiguous(), mode="sum", per_sample_weights=entries)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        """Multiply with the transposed matrix."""
+        columns, entries = ctx.saved_tensors
+        matrix = _Matrix.of(columns, entries, 0, ctx.num_rows)
+        return matrix.transposed_product(gradients[0].contiguous()), None, None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Layout:
     """Where cells lie in the tables; tensors but ``corners`` broadcast to [S, h, L, K]."""
@@ -195,8 +226,9 @@ class _Matrix:
     def transposed_product(self, gradient: Tensor) -> Tensor:
         """Multiply the transposed matrix with [S, d] -> [R, d]."""
         parts = (self.entries.numpy(), self.columns.numpy(), self.starts.numpy())
-        product: Tensor = torch.from_numpy(csr_matrix(parts, shape=self.shape).T @ gradient.numpy())
-        return product
+        product = csr_matrix(parts, shape=self.shape).T @ gradient.numpy()
+        # Into torch's memory, whose alignment is always the same: sums of what follows depend on it.
+        return torch.from_numpy(product).clone()
 
     def products(self, gradient: Tensor, table: Tensor) -> Tensor:
         """Multiply the rows of [S, d] and [R, d] that meet in an entry: [S, E]."""
@@ -268,8 +300,8 @@ def _entries(offsets: Tensor, weights: Tensor, layout: _Layout, cells: slice) ->
     x, y = _places(offsets, layout, cells)
     left, top = x.floor(), y.floor()
     across, down = x.sub_(left), y.sub_(top)
-    # A place that is not a number reads any row, with a weight that is not a number either.
-    rows = left.addcmul_(top, layout.line).add_(layout.first).nan_to_num_(nan=0).int()
+    # A place that is not a number reads any cell, with a weight that is not a number either.
+    rows = left.addcmul_(top, layout.line).nan_to_num_(nan=0).add_(layout.first).int()
     lower = weights * down
     upper = weights - lower
     entries = weights.new_empty(*weights.shape[:2], 4, *weights.shape[2:])

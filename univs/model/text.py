@@ -164,11 +164,10 @@ class TextEncoder(nn.Module):
     @torch.inference_mode(mode=False)
     def encode(self, strings: Sequence[str]) -> TextFeatures:
         """Encode strings: sentences [N, D], words [N, W, D] and which words are no padding [N, W]."""
-        missing = [string for string in dict.fromkeys(strings) if string not in self._encoded]
-        for chunk in _chunks(missing):
-            words, num_words = self._words(chunk)
-            for row, sentence in enumerate(self._sentences(chunk)):
-                self._encoded[chunk[row]] = (sentence, words[row, : num_words[row]].clone())
+        for string in dict.fromkeys(strings):
+            # One by one, so that features do not depend on what else is encoded, and a resumed run repeats.
+            if string not in self._encoded:
+                self._encoded[string] = (self._sentences([string])[0], self._words(string))
         device = self.text_projection.device
         sentences = [self._encoded[string][0].to(device) for string in strings]
         word_lists = [self._encoded[string][1].to(device) for string in strings]
@@ -226,13 +225,11 @@ class TextEncoder(nn.Module):
     def _encode_bank(self, names: tuple[str, ...]) -> Tensor:
         return torch.cat([self._sentences(chunk) for chunk in _chunks(names)])
 
-    def _words(self, strings: Sequence[str]) -> tuple[Tensor, list[int]]:
-        """Encode strings in the plain template: [N, W, D] and the number of words of each."""
-        tokens = self.tokenize([prompt_templates()[0].format(string) for string in strings])
-        words = self(tokens.to(self.text_projection.device))
-        if self.reference_compat:
-            return words, [tokens.shape[1]] * len(tokens)
-        return words, _end_lengths(tokens).tolist()
+    def _words(self, string: str) -> Tensor:
+        """Encode a string in the plain template: [W, D]."""
+        tokens = self.tokenize([prompt_templates()[0].format(string)])
+        words: Tensor = self(tokens.to(self.text_projection.device))[0]
+        return words
 
     def _sentences(self, strings: Sequence[str]) -> Tensor:
         """Average the end tokens' features over templates: [N, D]."""

@@ -14,8 +14,8 @@ from torch import Tensor
 from univs.model.types import Predictions
 from univs.training.config import LossConfig
 from univs.training.losses import Term, class_term, mask_terms, query_labels, semantic_term
-from univs.training.matching import class_costs, ignored_share, match
-from univs.training.points import draw_points, point_logits, sample_features, sample_masks
+from univs.training.matching import assign, class_costs, ignored_share, mask_costs
+from univs.training.points import draw_points, feature_rows, point_logits, sample_masks, sample_rows
 from univs.training.reid import Tokens, interclip_terms, reid_terms, token_relation
 from univs.training.targets import BatchTargets, PromptTargets
 
@@ -77,12 +77,18 @@ class _Stack:
 class _Points:
     """Where the masks of one clip are compared."""
 
-    features: Tensor
-    """[B, T, C, S] mask features."""
+    mask_features: Tensor
+    """[B, T, C, h, w] what is read there."""
+    places: Tensor
+    """[B, T, S, 2] x y fractions."""
     truth: Tensor
     """[B, T, N, S] ground truth in [0, 1]."""
     weight: Tensor
     """[B, T, S] 0 where a pixel that is read is ignored, else 1."""
+
+    def logits(self, mask_embeddings: Tensor) -> Tensor:
+        """Read masks of embeddings [L, B, M, T, C] there: [B, T, L, M, S]."""
+        return point_logits(mask_embeddings, self.mask_features, self.places)
 
 
 def clip_losses(
@@ -159,7 +165,8 @@ def _read_points(
     points = draw_points(num_clips, num_frames, config.num_sampled, generator).to(mask_features.device)
     ignored = sample_masks(targets.ignore[:, None], points)[:, :, 0]
     return _Points(
-        features=sample_features(mask_features, points),
+        mask_features=mask_features,
+        places=points,
         truth=sample_masks(targets.masks, points),
         weight=(ignored == 0).float(),
     )
@@ -174,14 +181,24 @@ def _match(
     Returns:
         The query [L, B, N] of each object, and which queries [L, B, Q] bool lie in pixels that are judged.
     """
-    size = config.num_points
-    logits = point_logits(learnable.mask_embeddings, points.features[..., :size])
-    costs = None
+    shared = slice(0, config.num_points)
+    truth, weight = points.truth[..., shared], points.weight[..., shared]
+    maps = points.mask_features
+    size = (maps.shape[-2], maps.shape[-1])
+    features = sample_rows(feature_rows(maps), size, points.places[:, :, shared]).transpose(2, 3)
+    costs, judged = [], torch.ones(learnable.class_logits.shape[:3], dtype=torch.bool, device=maps.device)
+    some_ignored = bool((weight == 0).any())
+    # Layer by layer, as the logits of all queries at all points are the largest tensors of a step.
+    for layer, embeddings in enumerate(learnable.mask_embeddings):
+        logits = (embeddings.transpose(1, 2) @ features)[:, :, None]
+        costs.append(mask_costs(logits, truth, weight, config))
+        if some_ignored:
+            judged[layer] = ignored_share(logits, weight)[0] <= config.max_ignored_share
+    classes = None
     if learnable.class_logits.shape[-1]:
-        costs = class_costs(learnable.class_logits, targets.labels, config)
-    truth, weight = points.truth[..., :size], points.weight[..., :size]
-    queries = match(logits, truth, weight, costs, targets.present, targets.kept, config)
-    return queries, ignored_share(logits, weight) <= config.max_ignored_share
+        classes = class_costs(learnable.class_logits, targets.labels, config)
+    queries = assign(torch.cat(costs), classes, targets.present, targets.kept, config)
+    return queries, judged
 
 
 def _learnable_terms(
@@ -198,7 +215,7 @@ def _learnable_terms(
     matched = (kept_queries >= 0) & targets.kept_valid
     chosen = learnable.take(kept_queries.clamp(min=0))
     truth = points.truth.gather(2, rows[:, None, :, None].expand(-1, *_frames_and_points(points)))
-    logits = point_logits(chosen.mask_embeddings, points.features)
+    logits = points.logits(chosen.mask_embeddings)
     terms: Terms = {}
     terms["mask"], terms["dice"] = mask_terms(logits, truth, points.weight, matched.transpose(0, 1), config)
     shown = targets.visible.gather(1, rows[..., None].expand(-1, -1, targets.visible.shape[2]))
@@ -222,7 +239,7 @@ def _prompt_terms(
     """Give the losses of prompts; each is assigned to its own target."""
     positive = prompted.positive(targets.present)
     truth = (prompted.members[:, None].float() @ points.truth).clamp(max=1)
-    logits = point_logits(prompts.mask_embeddings, points.features)
+    logits = points.logits(prompts.mask_embeddings)
     mask, dice = mask_terms(logits, truth, points.weight, positive[:, None], config)
     terms = {"prompt_mask": mask, "prompt_dice": dice}
     if prompted.kind == "category":

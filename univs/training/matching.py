@@ -8,10 +8,11 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from univs.training.config import LossConfig
 
+_MIN_LOGIT = -80.0
+"""The probability of a lower logit is 0 in fp32, and has no logarithm."""
 _LAST_RESORT_COST = 1000.0
 """Added to objects dropped by the cap: they are matched, but never at the expense of a kept one."""
 
@@ -40,13 +41,20 @@ def match(
     Returns:
         [L, B, N] int64 query indices, -1 for unmatched objects.
     """
-    costs = mask_costs(logits, truth, weight, config)
+    return assign(mask_costs(logits, truth, weight, config), class_costs, present, kept, config)
+
+
+@torch.no_grad()
+def assign(
+    costs: Tensor, class_costs: Tensor | None, present: Tensor, kept: Tensor, config: LossConfig
+) -> Tensor:
+    """Do what ``match`` says, given its mask costs [L, B, Q, N]."""
     if class_costs is not None:
         costs = costs + config.match_class_weight * class_costs
     costs = costs.nan_to_num(nan=1e6, posinf=1e6, neginf=-1e6)
     costs = costs + _LAST_RESORT_COST * (~kept[:, None])
     costs = costs.masked_fill(~present[:, None], torch.inf)
-    return torch.from_numpy(_assign(costs.cpu().numpy())).to(logits.device)
+    return torch.from_numpy(_assign(costs.cpu().numpy())).to(costs.device)
 
 
 def mask_costs(logits: Tensor, truth: Tensor, weight: Tensor, config: LossConfig) -> Tensor:
@@ -56,14 +64,17 @@ def mask_costs(logits: Tensor, truth: Tensor, weight: Tensor, config: LossConfig
     """
     num_layers = logits.shape[2]
     objects = (truth * weight[:, :, None]).transpose(-1, -2)
-    rows = logits.flatten(2, 3)
-    negative = softplus(rows) @ weight[..., None]
-    num_points = weight.sum((1, 2)).clamp(min=1)[:, None, None]
-    cross_entropy = (negative - rows @ objects).sum(1) / num_points
+    # One product sums each query over the points of all objects, and over all points.
+    columns = torch.cat([objects, weight[..., None]], dim=-1)
+    rows = logits.flatten(2, 3).clamp(min=_MIN_LOGIT)
     probabilities = rows.sigmoid()
-    overlap = (probabilities @ objects).sum(1)
-    areas = (probabilities @ weight[..., None] + objects.sum(-2, keepdim=True)).sum(1)
-    dice = 1 - (2 * overlap + 1) / (areas + 1)
+    logit_sums, overlaps = (rows @ columns).sum(1), (probabilities @ columns).sum(1)
+    # softplus(x) = x - log(sigmoid(x)), in a third of the time.
+    logs = (probabilities.log_() @ weight[..., None]).sum(1)
+    num_points = weight.sum((1, 2)).clamp(min=1)[:, None, None]
+    cross_entropy = (logit_sums[..., -1:] - logs - logit_sums[..., :-1]) / num_points
+    areas = overlaps[..., -1:] + objects.sum((1, 2))[:, None]
+    dice = 1 - (2 * overlaps[..., :-1] + 1) / (areas + 1)
     costs = config.match_mask_weight * cross_entropy + config.match_dice_weight * dice
     return costs.unflatten(1, (num_layers, -1)).transpose(0, 1)
 

@@ -3,14 +3,19 @@
 Legend: B clips, T frames, P prompts, K categories, D text channels.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from univs.data.batch import ClipBatch
+from univs.draws import Draws
+from univs.label_spaces import category_texts
 from univs.model.types import Features, Prompts, RegionTokens
 from univs.model.univs import UniVS
+from univs.training.clips import cut_clips, slice_features
+from univs.training.compat.objective import video_terms, weigh_video
+from univs.training.compat.points import Sampling
 from univs.training.config import TrainConfig
 from univs.training.criterion import ClipLosses, clip_losses, interclip_losses, join_terms, weigh
 from univs.training.prompting import draw_regions, fold_slots, memory_regions
@@ -43,15 +48,6 @@ class _Draws:
     """For everything else."""
 
 
-def cut_clips(num_frames: int, frames_per_clip: int) -> list[tuple[int, int]]:
-    """Cut frames into clips that share a frame with the next; the last is moved back to the video's end."""
-    if num_frames <= frames_per_clip:
-        return [(0, num_frames)]
-    last = num_frames - frames_per_clip
-    starts = [*range(0, last, max(frames_per_clip - 1, 1)), last]
-    return [(start, start + frames_per_clip) for start in starts]
-
-
 class Objective(nn.Module):
     """UniVS with its losses, in one forward pass (so that it can be wrapped for data parallelism)."""
 
@@ -68,6 +64,8 @@ class Objective(nn.Module):
                 with a memory of prompts, each frame being encoded once.
             generator: CPU generator, the only source of randomness of the losses and the prompts.
         """
+        if self.model.config.reference_compat:
+            return self._original_losses(batch, Draws(generator))
         draws = _Draws(host=generator, device=torch.Generator(batch.frames.device))
         draws.device.manual_seed(int(torch.randint(2**62, (), generator=generator)))
         targets = choose_targets(batch.targets, self.config.prompts.max_objects, draws.device)
@@ -76,6 +74,13 @@ class Objective(nn.Module):
         losses = self._video_losses(batch, targets, prompted, bank, draws)
         with torch.autocast(batch.frames.device.type, enabled=False):
             return self._join(losses, targets, draws)
+
+    def _original_losses(self, batch: ClipBatch, draws: Draws) -> dict[str, Tensor]:
+        """Give the weighted terms of the original's objective; those of prompts are among the others."""
+        clips = cut_clips(batch.frames.shape[1], self.config.frames_per_clip)
+        sampling = Sampling(self.config.losses, draws)
+        terms = video_terms(self.model, batch, self._bank(batch), clips, self.config, sampling)
+        return weigh_video(terms, self.config.losses)
 
     def _join(self, losses: list[ClipLosses], targets: BatchTargets, draws: _Draws) -> dict[str, Tensor]:
         """Add up the clips of a batch, compare them with one another and weigh."""
@@ -101,7 +106,7 @@ class Objective(nn.Module):
         previous: _Clip | None = None
         for start, stop in cut_clips(batch.frames.shape[1], self.config.frames_per_clip):
             clip = _Clip(
-                features=_slice_features(features, start, stop), targets=targets.slice_frames(start, stop)
+                features=slice_features(features, start, stop), targets=targets.slice_frames(start, stop)
             )
             if previous is not None and prompted is not None and prompted.kind != "category":
                 memory = self._remember(previous, prompted, memory, draws)
@@ -118,7 +123,7 @@ class Objective(nn.Module):
         """Give the text features [K, D] of the batch's categories, if it has a class loss."""
         if batch.label_space is None or batch.task == "grounding":
             return None
-        return self.model.text.bank(batch.label_space.names)
+        return self.model.text.bank(category_texts(batch.label_space))
 
     def _prompt_targets(
         self, batch: ClipBatch, targets: BatchTargets, bank: Tensor | None, draws: _Draws
@@ -181,14 +186,3 @@ class Objective(nn.Module):
         regions = memory_regions(clip.targets, prompted.members, num_recent)
         tokens = fold_slots(self.model.region_tokens(clip.features, regions, draws.device), num_recent)
         return tokens if memory is None else memory.cat(tokens)
-
-
-def _slice_features(features: Features, start: int, stop: int) -> Features:
-    """Keep frames start..stop-1."""
-    coarse, middle, fine = features.levels
-    return replace(
-        features,
-        levels=(coarse[:, start:stop], middle[:, start:stop], fine[:, start:stop]),
-        mask=features.mask[:, start:stop],
-        frame_indices=features.frame_indices[:, start:stop],
-    )

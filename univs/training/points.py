@@ -1,4 +1,4 @@
-"""Predictions and ground truth at points, so that no dense mask is ever multiplied out.
+"""Predictions and ground truth at points, so that only the masks of a few queries are multiplied out.
 
 Bilinear sampling is linear: the logit at a point is the mask embedding times the feature sampled there. Both
 predictions and ground truth are sampled with border padding, pixel centers at half-integers.
@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from univs.model.sparse_sampling import sparse_product
+
 
 def draw_points(num_clips: int, num_frames: int, num_points: int, generator: torch.Generator) -> Tensor:
     """Draw uniform points [B, T, S, 2], x y in [0, 1), on the generator's device."""
@@ -18,12 +20,35 @@ def draw_points(num_clips: int, num_frames: int, num_points: int, generator: tor
     return torch.rand(shape, generator=generator, device=generator.device)
 
 
-def sample_features(features: Tensor, points: Tensor) -> Tensor:
-    """Read features [B, T, C, h, w] at points [B, T, S, 2]: [B, T, C, S] in fp32."""
-    grid = (2 * points - 1).flatten(0, 1)[:, None]
-    maps = features.flatten(0, 1).float()
-    sampled = F.grid_sample(maps, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return sampled.squeeze(2).unflatten(0, points.shape[:2])
+def feature_rows(features: Tensor) -> Tensor:
+    """List the cells of features [B, T, C, h, w] as rows [B, T, h w, C] in fp32."""
+    return features.float().flatten(3).transpose(2, 3)
+
+
+def sample_rows(rows: Tensor, size: tuple[int, int], points: Tensor) -> Tensor:
+    """Read maps of cells [B, T, h w, C], h and w in ``size``, at points [B, T, S, 2]: [B, T, S, C]."""
+    if rows.device.type != "cpu":
+        maps = rows.transpose(2, 3).unflatten(-1, size).flatten(0, 1)
+        grid = (2 * points - 1).flatten(0, 1)[:, None]
+        sampled = F.grid_sample(maps, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        return sampled.squeeze(2).transpose(1, 2).unflatten(0, points.shape[:2])
+    cells, weights = _bilinear_entries(points, size)
+    first = torch.arange(0, rows.shape[:3].numel(), rows.shape[2], dtype=torch.int32)
+    cells = cells + first.view(*rows.shape[:2], 1, 1)
+    sampled = sparse_product(rows.flatten(0, 2), cells.flatten(0, 2), weights.flatten(0, 2))
+    return sampled.view(*points.shape[:3], -1)
+
+
+def _bilinear_entries(points: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Give the four cells (int32) around points [..., 2], and their weights: two [..., 4]."""
+    height, width = size
+    left, right, across = _neighbors(points[..., 0], width)
+    top, bottom, down = _neighbors(points[..., 1], height)
+    corners = ((top, left), (top, right), (bottom, left), (bottom, right))
+    cells = torch.stack([row * width + column for row, column in corners], dim=-1)
+    upper, lower = 1 - down, down
+    weights = [upper * (1 - across), upper * across, lower * (1 - across), lower * across]
+    return cells.int(), torch.stack(weights, dim=-1)
 
 
 def sample_masks(masks: Tensor, points: Tensor) -> Tensor:
@@ -45,11 +70,22 @@ def sample_masks(masks: Tensor, points: Tensor) -> Tensor:
     return torch.lerp(upper, lower, down[:, :, None])
 
 
-def point_logits(mask_embeddings: Tensor, sampled_features: Tensor) -> Tensor:
-    """Multiply embeddings [L, B, M, T, C] with sampled features [B, T, C, S]: [B, T, L, M, S] in fp32."""
+def point_logits(mask_embeddings: Tensor, mask_features: Tensor, points: Tensor) -> Tensor:
+    """Read the masks of a few queries at points: [B, T, L, M, S] in fp32.
+
+    Their masks are multiplied out, which takes less than reading all channels of the features at the points.
+
+    Args:
+        mask_embeddings: [L, B, M, T, C].
+        mask_features: [B, T, C, h, w].
+        points: [B, T, S, 2].
+    """
     num_layers, _, num_queries, _, _ = mask_embeddings.shape
-    rows = mask_embeddings.float().permute(1, 3, 0, 2, 4).flatten(2, 3)
-    return (rows @ sampled_features).unflatten(2, (num_layers, num_queries))
+    columns = mask_embeddings.float().permute(1, 3, 4, 0, 2).flatten(3)
+    dense = feature_rows(mask_features) @ columns
+    size = (mask_features.shape[-2], mask_features.shape[-1])
+    sampled = sample_rows(dense, size, points).transpose(2, 3)
+    return sampled.unflatten(2, (num_layers, num_queries))
 
 
 def select_uncertain(scores: Tensor, num_candidates: int, num_uncertain: int) -> Tensor:
