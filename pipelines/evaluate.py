@@ -7,7 +7,7 @@ import re
 import sys
 
 from jobs.report import score_table
-from jobs.score import score_checkpoint
+from jobs.score_checkpoint import score_checkpoint
 from jobs.session import ClusterConfig, ray_session
 from pipelines.cli import parse_config, run_main, say, show_config
 from pipelines.recipes.evaluate import RECIPES

@@ -94,17 +94,6 @@ def mask_area(counts: str, height: int, width: int) -> int:
     return int(runs[1::2].sum())
 
 
-def mask_box(counts: str, height: int, width: int) -> tuple[int, int, int, int]:
-    """Give the tight box as x, y, width, height in pixels; zeros for an empty mask.
-
-    Raises:
-        ValueError: the string is corrupt or of another size.
-    """
-    mask_area(counts, height, width)
-    x, y, box_width, box_height = coco_mask.toBbox(_object(counts, height, width))
-    return int(x), int(y), int(box_width), int(box_height)
-
-
 def _encode_runs(starts: NDArray[np.int64], ends: NDArray[np.int64], height: int, width: int) -> str:
     edges = np.empty(2 * starts.size + 2, dtype=np.int64)
     edges[0], edges[-1] = 0, height * width

@@ -88,15 +88,6 @@ def test_side_by_side_keeps_both_pictures_and_adds_titles():
         draw.side_by_side([_frame(), _frame(height=20)])
 
 
-def test_contact_sheet_shows_every_picture_in_reading_order():
-    sheet = draw.contact_sheet([_frame(value=value) for value in (1, 2, 3, 4, 5)], num_columns=2, gap_px=3)
-    assert sheet.shape == (3 * 51 + 3, 2 * 67 + 3, 3)
-    corners = [sheet[3 + 51 * row, 3 + 67 * column, 0] for row in range(3) for column in range(2)]
-    assert corners == [1, 2, 3, 4, 5, 255]
-    with pytest.raises(ValueError, match="at least one"):
-        draw.contact_sheet([])
-
-
 def test_png_reads_back_in_red_green_blue():
     picture = np.random.default_rng(0).integers(0, 256, (7, 9, 3), np.uint8)
     decoded = cv2.imdecode(np.frombuffer(draw.to_png(picture), np.uint8), cv2.IMREAD_COLOR)

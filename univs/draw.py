@@ -107,25 +107,6 @@ def side_by_side(pictures: Sequence[Frame], titles: Sequence[str] = (), gap_px: 
     return np.concatenate([part for cell in cells for part in (cell, gap)][:-1], axis=1)
 
 
-def contact_sheet(pictures: Sequence[Frame], num_columns: int = 4, gap_px: int = 4) -> Frame:
-    """Lay pictures out in rows on white, each in a cell of the largest one's size.
-
-    Raises:
-        ValueError: there is no picture.
-    """
-    if not pictures:
-        raise ValueError("expected at least one picture for a contact sheet, got none")
-    height = max(picture.shape[0] for picture in pictures) + gap_px
-    width = max(picture.shape[1] for picture in pictures) + gap_px
-    num_columns = min(num_columns, len(pictures))
-    num_rows = math.ceil(len(pictures) / num_columns)
-    sheet = np.full((num_rows * height + gap_px, num_columns * width + gap_px, 3), 255, np.uint8)
-    for index, picture in enumerate(pictures):
-        top, left = (index // num_columns) * height + gap_px, (index % num_columns) * width + gap_px
-        sheet[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
-    return sheet
-
-
 def to_png(picture: Frame) -> bytes:
     """Encode a picture."""
     _, encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))

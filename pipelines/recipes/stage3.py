@@ -28,7 +28,7 @@ def miniature() -> StageConfig:
         loader=LoaderConfig(
             batch_size=2, frames_per_clip=5, max_objects=8, augment=augmentation(), num_workers=0
         ),
-        train=training(num_steps=150, frames_per_clip=3, learning_rate=3e-4, ema_decay=0.98),
+        train=training(num_steps=120, frames_per_clip=3, learning_rate=3e-4, ema_decay=0.98),
         workers=WorkerConfig(cpus_per_worker=2),
         checkpoint_every_steps=50,
         previous=previous,

@@ -36,13 +36,6 @@ def union_rle(counts: Sequence[str], height: int, width: int) -> str:
     return str(merged["counts"], "ascii")
 
 
-def areas_of(counts: Sequence[str], height: int, width: int) -> NDArray[np.int64]:
-    """Count the pixels of each mask, [N], without decoding."""
-    if not counts:
-        return np.zeros(0, dtype=np.int64)
-    return np.asarray(coco_mask.area(_to_coco(counts, height, width)), dtype=np.int64)
-
-
 def boxes_of(counts: Sequence[str], height: int, width: int) -> NDArray[np.int64]:
     """Bound each mask by x, y, width, height in whole pixels, [N, 4], without decoding.
 

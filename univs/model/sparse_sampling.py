@@ -48,7 +48,7 @@ def sparse_product(table: Tensor, columns: Tensor, entries: Tensor) -> Tensor:
     Returns:
         [S, d].
     """
-    product: Tensor = _SparseProduct.apply(table, columns, entries)  # type: ignore[no-untyped-call]
+    product: Tensor = _SparseProduct.apply(table, columns, entries)
     return product
 
 

@@ -5,7 +5,7 @@ import pytest
 from jobs.config import EvaluateJob
 from jobs.curriculum import untrained_checkpoint
 from jobs.errors import UserError
-from jobs.score import score_checkpoint
+from jobs.score_checkpoint import score_checkpoint
 from jobs.session import ClusterConfig
 from pipelines.recipes import evaluate, stage1
 
