@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from univs.training.config import LossConfig
-from univs.training.matching import class_costs, ignored_share, mask_costs, match
+from univs.training.matching import class_costs, ignored_share, mask_costs, match, query_costs
 
 CONFIG = LossConfig()
 
@@ -89,6 +89,17 @@ def test_class_costs_prefer_the_right_category_and_skip_classless_objects():
     torch.testing.assert_close(costs[:, :2], -sharp[:, :2])
     assert costs[:, 2].tolist() == [0, 0]
     assert costs[0, 0] < costs[1, 0]
+
+
+def test_query_costs_are_the_mask_costs_of_the_embeddings_logits():
+    generator = torch.Generator().manual_seed(0)
+    embeddings = 9 * torch.randn(2, 5, 3, 4, generator=generator)
+    features = 9 * torch.randn(2, 3, 4, 11, generator=generator)
+    truth = (torch.rand(2, 3, 2, 11, generator=generator) > 0.5).float()
+    weight = (torch.rand(2, 3, 11, generator=generator) > 0.2).float()
+    logits = torch.einsum("bqtc,btcs->btqs", embeddings, features)[:, :, None]
+    expected = mask_costs(logits, truth, weight, CONFIG)[0]
+    torch.testing.assert_close(query_costs(embeddings, features, truth, weight, CONFIG), expected)
 
 
 def test_ignored_share_is_that_of_the_predicted_mask():

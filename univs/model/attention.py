@@ -90,7 +90,7 @@ class FeedForwardBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Update [..., C]."""
-        return self.norm(x + self.linear2(F.relu(self.linear1(x), inplace=True)))
+        return self.norm(x + self.linear2(F.relu(self.linear1(x))))
 
 
 class PromptAttentionBlock(nn.Module):

@@ -37,7 +37,7 @@ class PixelDecoderLayer(nn.Module):
     def forward(self, x: Tensor, positions: Tensor, shapes: Shapes) -> Tensor:
         """Update the cells [N, S, C]."""
         x = self.norm1(x + self.self_attn(x + positions, x, shapes))
-        return self.norm2(x + self.linear2(F.relu(self.linear1(x), inplace=True)))
+        return self.norm2(x + self.linear2(F.relu(self.linear1(x))))
 
 
 class PixelDecoder(nn.Module):

@@ -14,7 +14,7 @@ from torch import Tensor
 from univs.model.types import Predictions
 from univs.training.config import LossConfig
 from univs.training.losses import Term, class_term, mask_terms, query_labels, semantic_term
-from univs.training.matching import assign, class_costs, ignored_share, mask_costs
+from univs.training.matching import assign, class_costs, ignored_share, query_costs
 from univs.training.points import draw_points, feature_rows, point_logits, sample_masks, sample_rows
 from univs.training.reid import Tokens, interclip_terms, reid_terms, token_relation
 from univs.training.targets import BatchTargets, PromptTargets
@@ -188,16 +188,15 @@ def _match(
     features = sample_rows(feature_rows(maps), size, points.places[:, :, shared]).transpose(2, 3)
     costs, judged = [], torch.ones(learnable.class_logits.shape[:3], dtype=torch.bool, device=maps.device)
     some_ignored = bool((weight == 0).any())
-    # Layer by layer, as the logits of all queries at all points are the largest tensors of a step.
     for layer, embeddings in enumerate(learnable.mask_embeddings):
-        logits = (embeddings.transpose(1, 2) @ features)[:, :, None]
-        costs.append(mask_costs(logits, truth, weight, config))
+        costs.append(query_costs(embeddings, features, truth, weight, config))
         if some_ignored:
+            logits = (embeddings.transpose(1, 2) @ features)[:, :, None]
             judged[layer] = ignored_share(logits, weight)[0] <= config.max_ignored_share
     classes = None
     if learnable.class_logits.shape[-1]:
         classes = class_costs(learnable.class_logits, targets.labels, config)
-    queries = assign(torch.cat(costs), classes, targets.present, targets.kept, config)
+    queries = assign(torch.stack(costs), classes, targets.present, targets.kept, config)
     return queries, judged
 
 

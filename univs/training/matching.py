@@ -8,11 +8,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from univs.training.config import LossConfig
 
-_MIN_LOGIT = -80.0
-"""The probability of a lower logit is 0 in fp32, and has no logarithm."""
 _LAST_RESORT_COST = 1000.0
 """Added to objects dropped by the cap: they are matched, but never at the expense of a kept one."""
 
@@ -62,21 +61,49 @@ def mask_costs(logits: Tensor, truth: Tensor, weight: Tensor, config: LossConfig
 
     Both are taken over the points of all frames together.
     """
-    num_layers = logits.shape[2]
+    sums = _point_sums(logits.flatten(2, 3), _columns(truth, weight)).sum(1)
+    return _costs(sums, truth, weight, config).unflatten(1, logits.shape[2:4]).transpose(0, 1)
+
+
+def query_costs(
+    mask_embeddings: Tensor, features: Tensor, truth: Tensor, weight: Tensor, config: LossConfig
+) -> Tensor:
+    """Give the mask costs [B, Q, N] of one layer's embeddings [B, Q, T, C], features at points [B, T, C, S].
+
+    Frame by frame, as the logits of all queries at all points are the largest tensors of a step.
+    """
+    frames = (mask_embeddings.transpose(1, 2), features, _columns(truth, weight))
+    parts = [
+        _point_sums(embeddings @ feature, column)
+        for embeddings, feature, column in zip(*(part.flatten(0, 1) for part in frames), strict=True)
+    ]
+    sums = torch.stack(parts).unflatten(0, features.shape[:2]).sum(1)
+    return _costs(sums, truth, weight, config)
+
+
+def _columns(truth: Tensor, weight: Tensor) -> Tensor:
+    """Put the objects' shares of points and, last, the points' weights side by side: [B, T, S, N + 1]."""
     objects = (truth * weight[:, :, None]).transpose(-1, -2)
-    # One product sums each query over the points of all objects, and over all points.
-    columns = torch.cat([objects, weight[..., None]], dim=-1)
-    rows = logits.flatten(2, 3).clamp(min=_MIN_LOGIT)
-    probabilities = rows.sigmoid()
-    logit_sums, overlaps = (rows @ columns).sum(1), (probabilities @ columns).sum(1)
-    # softplus(x) = x - log(sigmoid(x)), in a third of the time.
-    logs = (probabilities.log_() @ weight[..., None]).sum(1)
+    return torch.cat([objects, weight[..., None]], dim=-1)
+
+
+def _point_sums(logits: Tensor, columns: Tensor) -> Tensor:
+    """Sum logits [..., Q, S] and probabilities by column, log-probabilities by weight: [..., Q, 2N + 3]."""
+    logs = logsigmoid(logits)
+    log_sums = logs @ columns[..., -1:]
+    return torch.cat([logits @ columns, logs.exp() @ columns, log_sums], dim=-1)
+
+
+def _costs(sums: Tensor, truth: Tensor, weight: Tensor, config: LossConfig) -> Tensor:
+    """Turn the sums of [B, Q] queries over all frames into costs [B, Q, N]."""
+    num_objects = truth.shape[2]
+    logit_sums, overlaps, log_sums = sums.split([num_objects + 1, num_objects + 1, 1], dim=-1)
     num_points = weight.sum((1, 2)).clamp(min=1)[:, None, None]
-    cross_entropy = (logit_sums[..., -1:] - logs - logit_sums[..., :-1]) / num_points
-    areas = overlaps[..., -1:] + objects.sum((1, 2))[:, None]
+    # -log(1 - p) = x - log(p)
+    cross_entropy = (logit_sums[..., -1:] - log_sums - logit_sums[..., :-1]) / num_points
+    areas = overlaps[..., -1:] + (truth * weight[:, :, None]).sum((1, 3))[:, None]
     dice = 1 - (2 * overlaps[..., :-1] + 1) / (areas + 1)
-    costs = config.match_mask_weight * cross_entropy + config.match_dice_weight * dice
-    return costs.unflatten(1, (num_layers, -1)).transpose(0, 1)
+    return config.match_mask_weight * cross_entropy + config.match_dice_weight * dice
 
 
 @torch.no_grad()

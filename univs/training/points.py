@@ -84,7 +84,7 @@ def point_logits(mask_embeddings: Tensor, mask_features: Tensor, points: Tensor)
     columns = mask_embeddings.float().permute(1, 3, 4, 0, 2).flatten(3)
     dense = feature_rows(mask_features) @ columns
     size = (mask_features.shape[-2], mask_features.shape[-1])
-    sampled = sample_rows(dense, size, points).transpose(2, 3)
+    sampled = sample_rows(dense, size, points).transpose(2, 3).contiguous()
     return sampled.unflatten(2, (num_layers, num_queries))
 
 
