@@ -29,9 +29,9 @@ def miniature() -> StageConfig:
         loader=LoaderConfig(
             batch_size=8, frames_per_clip=1, max_objects=8, augment=augmentation(), num_workers=0
         ),
-        train=training(num_steps=640, frames_per_clip=1, learning_rate=1e-3),
+        train=training(num_steps=480, frames_per_clip=1, learning_rate=1e-3),
         workers=WorkerConfig(cpus_per_worker=2),
-        checkpoint_every_steps=200,
+        checkpoint_every_steps=160,
         miniature=WORLDS,
     )
 

@@ -32,9 +32,9 @@ def miniature() -> StageConfig:
         loader=LoaderConfig(
             batch_size=4, frames_per_clip=3, max_objects=8, augment=augmentation(), num_workers=0
         ),
-        train=training(num_steps=400, frames_per_clip=3, learning_rate=8e-4),
+        train=training(num_steps=320, frames_per_clip=3, learning_rate=8e-4),
         workers=WorkerConfig(cpus_per_worker=2),
-        checkpoint_every_steps=200,
+        checkpoint_every_steps=160,
         previous=previous,
         miniature=WORLDS,
     )

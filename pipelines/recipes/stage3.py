@@ -10,7 +10,7 @@ from univs.data.loader import LoaderConfig
 
 
 def miniature() -> StageConfig:
-    """Train the miniature on five frames as two overlapping clips: about two minutes on two CPU cores.
+    """Train the miniature on five frames as two overlapping clips: about a minute on two CPU cores.
 
     python pipelines/stage3.py
     """
@@ -28,9 +28,9 @@ def miniature() -> StageConfig:
         loader=LoaderConfig(
             batch_size=2, frames_per_clip=5, max_objects=8, augment=augmentation(), num_workers=0
         ),
-        train=training(num_steps=120, frames_per_clip=3, learning_rate=3e-4, ema_decay=0.98),
+        train=training(num_steps=80, frames_per_clip=3, learning_rate=3e-4, ema_decay=0.98),
         workers=WorkerConfig(cpus_per_worker=2),
-        checkpoint_every_steps=50,
+        checkpoint_every_steps=40,
         previous=previous,
         miniature=WORLDS,
     )
