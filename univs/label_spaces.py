@@ -97,11 +97,18 @@ def _space_of(name: str) -> BuiltinSpace | None:
 
 
 def _read_table(name: str) -> tuple[tuple[Category, ...], tuple[str, ...]]:
-    """Read the categories and cleaned texts of one table."""
+    """Read the categories and cleaned texts of one table.
+
+    Without a ``kind`` all are things; without a ``text`` it is the name, which a text with a colon follows.
+    """
     lines = (files("univs") / "category_tables" / f"{name}.tsv").read_text(encoding="utf-8").splitlines()
     rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
     categories = tuple(
-        Category(category_id=int(row["id"]), name=row["name"], is_thing=row["kind"] == "thing")
+        Category(category_id=int(row["id"]), name=row["name"], is_thing=row.get("kind", "thing") == "thing")
         for row in rows
     )
-    return categories, tuple(clean_text(row.get("text") or row["name"]) for row in rows)
+    return categories, tuple(clean_text(_text(row["name"], row.get("text", ""))) for row in rows)
+
+
+def _text(name: str, text: str) -> str:
+    return name + text if text.startswith(":") else text or name

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from scipy.sparse import csr_matrix
-from torch import Tensor
+from torch import Tensor, library
 
 from univs.model.position import Shapes, cell_centers
 
@@ -117,7 +117,7 @@ def _layout(shapes: Shapes, num_heads: int) -> _Layout:
         )
 
 
-@torch.library.custom_op("univs::deformable_sample", mutates_args=(), device_types="cpu")
+@library.custom_op("univs::deformable_sample", mutates_args=(), device_types="cpu")
 def _sample(value: Tensor, offsets: Tensor, weights: Tensor, sizes: list[int]) -> Tensor:
     """Sample in chunks of cells; ``sizes`` lists height and width of each level."""
     shapes = _shapes(sizes)
@@ -144,7 +144,7 @@ def _(value: Tensor, offsets: Tensor, weights: Tensor, sizes: list[int]) -> Tens
     return value.new_empty(*value.shape[:2], value.shape[2] * value.shape[3])
 
 
-@torch.library.custom_op("univs::deformable_sample_backward", mutates_args=(), device_types="cpu")
+@library.custom_op("univs::deformable_sample_backward", mutates_args=(), device_types="cpu")
 def _gradients(
     gradient: Tensor, value: Tensor, offsets: Tensor, weights: Tensor, sizes: list[int]
 ) -> tuple[Tensor, Tensor, Tensor]:
