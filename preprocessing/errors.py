@@ -4,6 +4,7 @@ import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from PIL import Image
@@ -36,6 +37,26 @@ REASONS: Mapping[str, str] = MappingProxyType(
 )
 """Rejection codes and their meaning; the messages say what was found in which item."""
 
+WARNINGS: Mapping[str, str] = MappingProxyType(
+    {
+        "W105": "image carries an EXIF orientation; annotations lie on the stored raster",
+        "W106": "image is not plain 8-bit RGB; it is converted when decoded",
+        "W114": "empty mask, object left out",
+        "W115": "official area differs from the mask's",
+        "W116": "official box differs from the mask's",
+        "W118": "polygon or box reaches outside the image",
+        "W136": "segments_info differs from the label image",
+        "W137": "label image holds a few pixels of an undeclared object",
+        "W138": "declared object is never visible, left out",
+        "W141": "expression is empty or longer than the text encoder reads",
+        "W142": "object has no expression",
+        "W143": "text is not valid UTF-8, read as Latin-1",
+        "W150": "video of a single frame",
+        "W152": "label image without a frame",
+    }
+)
+"""Warning codes and their meaning; the item is kept and flagged."""
+
 DAMAGED_FILE_ERRORS = (
     OSError,
     ValueError,
@@ -59,11 +80,30 @@ class SourceError(ValueError):
     """The source as a whole cannot be read: one line naming file, found, expected and what to do."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """Something odd about an item that is kept: a warning."""
+
+    code: str
+    """One of ``WARNINGS``."""
+    message: str
+    file: str = ""
+    """Official file it was found in, relative to the source folder."""
+    pointer: str = ""
+    """Where in the file: a JSON pointer (RFC 6901), a line, or a pixel."""
+
+
 class ItemError(ValueError):
     """One item cannot be used."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, file: str = "", pointer: str = "") -> None:
         """Keep the reason.
+
+        Args:
+            code: One of ``REASONS``.
+            message: What was found in which item and what was expected.
+            file: Official file it was found in, relative to the source folder.
+            pointer: Where in the file: a JSON pointer (RFC 6901), a line, or a pixel.
 
         Raises:
             KeyError: the code is not one of ``REASONS``.
@@ -71,10 +111,12 @@ class ItemError(ValueError):
         super().__init__(f"{code} {REASONS[code]}: {message}")
         self.code = code
         self.message = message
+        self.file = file
+        self.pointer = pointer
 
-    def __reduce__(self) -> tuple[type["ItemError"], tuple[str, str]]:
-        """Survive pickling between processes with both arguments."""
-        return type(self), (self.code, self.message)
+    def __reduce__(self) -> tuple[type["ItemError"], tuple[str, str, str, str]]:
+        """Survive pickling between processes with all arguments."""
+        return type(self), (self.code, self.message, self.file, self.pointer)
 
 
 @contextmanager

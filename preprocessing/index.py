@@ -109,7 +109,7 @@ def _index_schema() -> pa.Schema:
 
 def _column_type(hint: Any) -> pa.DataType:
     if get_args(hint):
-        return pa.list_(pa.int64())
+        return pa.list_(_column_type(get_args(hint)[0]))
     return pa.int64() if hint is int else pa.string()
 
 

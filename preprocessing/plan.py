@@ -16,7 +16,7 @@ from preprocessing.sources.source import Item
 from univs.labels import LabelSpace
 from univs.schema import SCHEMA_VERSION, canonical_json
 
-BUILDER_VERSION = "1"
+BUILDER_VERSION = "2"
 """Raise it whenever the same official files would give other bytes in a shard."""
 WORK_ORDER_FOLDER = "work_orders"
 

@@ -129,7 +129,9 @@ def split_chunks(video: ValidVideo, max_frames: int) -> Iterator[ValidVideo]:
         window = slice(index * max_frames, min((index + 1) * max_frames, total))
         chunk = Chunk(index=index, count=count, item_frames=total)
         yield ValidVideo(
-            record=_cut_record(video.record, window, chunk), frame_bytes=video.frame_bytes[window]
+            record=_cut_record(video.record, window, chunk),
+            frame_bytes=video.frame_bytes[window],
+            findings=video.findings,
         )
 
 
@@ -189,6 +191,9 @@ def _write_sample(tar: tarfile.TarFile, shard: str, video: ValidVideo) -> IndexR
         frame_sizes=tuple(len(content) for content in video.frame_bytes),
         num_objects=len(record.objects),
         num_expressions=len(record.expressions),
+        group=record.group,
+        category_ids=tuple(sorted({t.category_id for t in record.objects if t.category_id is not None})),
+        flags=tuple(sorted({finding.code for finding in video.findings})),
     )
 
 

@@ -10,9 +10,10 @@ from typing import Literal
 
 from PIL import Image
 
-from preprocessing.errors import DAMAGED_FILE_ERRORS, ItemError
+from preprocessing.errors import DAMAGED_FILE_ERRORS, Finding, ItemError
 from preprocessing.masks import mask_area
-from preprocessing.sources.source import SourceVideo
+from preprocessing.sources.files import read_range
+from preprocessing.sources.source import FileRange, SourceVideo
 from univs.schema import ABSENT, IGNORED, UNKNOWN, VISIBLE, ObjectTrack, Region, VideoRecord
 
 _STATES = frozenset((VISIBLE, ABSENT, UNKNOWN, IGNORED))
@@ -26,6 +27,8 @@ class ValidVideo:
     record: VideoRecord
     frame_bytes: tuple[bytes, ...]
     """One encoded image per frame, as the authors stored it."""
+    findings: tuple[Finding, ...] = ()
+    """Warnings about the item."""
 
 
 def validate(video: SourceVideo) -> ValidVideo:
@@ -50,7 +53,9 @@ def validate(video: SourceVideo) -> ValidVideo:
         extension = _decode_image(content, path, where, (record.height, record.width))
         contents.append(content)
         frames.append(replace(frame, extension=extension))
-    return ValidVideo(record=replace(record, frames=tuple(frames)), frame_bytes=tuple(contents))
+    return ValidVideo(
+        record=replace(record, frames=tuple(frames)), frame_bytes=tuple(contents), findings=video.findings
+    )
 
 
 def check_annotation(record: VideoRecord) -> None:
@@ -69,11 +74,11 @@ def check_annotation(record: VideoRecord) -> None:
     _check_references(record)
 
 
-def _read_bytes(path: Path, where: str) -> bytes:
+def _read_bytes(path: Path | FileRange, where: str) -> bytes:
     try:
-        content = path.read_bytes()
+        content = read_range(path) if isinstance(path, FileRange) else path.read_bytes()
     except FileNotFoundError as error:
-        place = f"{path.parent.name}/{path.name}"
+        place = f"{path.path.name}" if isinstance(path, FileRange) else f"{path.parent.name}/{path.name}"
         raise ItemError("E101", f"{where}: {place} not found; unpack the images completely") from error
     except (OSError, ValueError) as error:
         raise ItemError("E102", f"{where}: {path.name} unreadable: {error}") from error
@@ -82,7 +87,9 @@ def _read_bytes(path: Path, where: str) -> bytes:
     return content
 
 
-def _decode_image(content: bytes, path: Path, where: str, size: tuple[int, int]) -> Literal["jpg", "png"]:
+def _decode_image(
+    content: bytes, path: Path | FileRange, where: str, size: tuple[int, int]
+) -> Literal["jpg", "png"]:
     try:
         with Image.open(io.BytesIO(content)) as image:
             image.load()

@@ -6,13 +6,13 @@ compressed run-length strings; their size is always the record's ``height`` x ``
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from univs.labels import LabelSpace
 
-SCHEMA_VERSION = "univs-sample/1"
+SCHEMA_VERSION = "univs-sample/2"
 
 Task = Literal["detection", "sot", "grounding"]
 """Training tasks: classed entities; class-less tracked objects; objects named by an expression."""
@@ -22,6 +22,12 @@ VISIBLE, ABSENT, UNKNOWN, IGNORED = "V", "A", "U", "I"
 
 RegionKind = Literal["void", "unlabelled", "crowd"]
 GroundTruth = Literal["full", "first_frame", "none"]
+"""Whether all labelled frames have masks, only those where an object first appears, or none."""
+PromptKind = Literal["point", "box", "scribble", "mask"]
+Box = tuple[float, float, float, float]
+"""x, y, width, height in pixels."""
+Polygons = tuple[tuple[float, ...], ...]
+"""Outlines of one mask, each flat: x, y, x, y, ..."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +64,18 @@ class ObjectTrack:
     rles: tuple[str | None, ...]
     """Run-length ``counts`` per frame, ``None`` unless the state is ``V``."""
     is_crowd: bool = False
+    boxes: tuple[Box | None, ...] = ()
+    """The dataset's own box per frame; empty where each is the tight box of the mask, or none is given."""
+    areas: tuple[float | None, ...] = ()
+    """The dataset's own area per frame; empty where each is the mask's pixel count, or none is given."""
+    polygons: tuple[Polygons | None, ...] = ()
+    """The outlines a mask was filled from, per frame; empty for datasets of pixels."""
+    predicted_iou: float | None = None
+    """How well a machine-made mask is believed to fit, 0..1 (SA-1B)."""
+    stability_score: float | None = None
+    """How little a machine-made mask changes with its threshold, 0..1 (SA-1B)."""
+    extra: str = ""
+    """Canonical JSON of the object's official fields that no field here holds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +92,39 @@ class Expression:
 
     expression_id: str
     text: str
+    """As the annotator wrote it."""
     object_ids: tuple[int, ...]
+    """None for an expression that nothing answers, or whose objects are not published."""
+    origin: str = ""
+    """Which part of the dataset it is of: an annotator, or a subset such as ``unc/testA``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OfficialPrompt:
+    """A visual prompt that the dataset itself gives; simulated ones are never stored."""
+
+    kind: PromptKind
+    object_id: int
+    """0 for a prompt on the background."""
+    frame_index: int
+    """Position of the prompted frame in the whole item."""
+    coordinates: tuple[float, ...] = ()
+    """Pixels: x, y of a point; x, y, width, height of a box; x, y, x, y, ... along a scribble. A mask prompt
+    has none: it is the object's own mask in that frame."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Completeness:
+    """What may be concluded from an object that is not annotated."""
+
+    is_federated: bool = False
+    """Whether only the categories listed below, and those of the objects, were looked for."""
+    is_partial: bool = False
+    """Whether unannotated objects of the annotated kinds may be visible (video object segmentation)."""
+    negative_category_ids: tuple[int, ...] = ()
+    """Verified to be absent."""
+    not_exhaustive_category_ids: tuple[int, ...] = ()
+    """Present, but not every instance is annotated."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,11 +152,19 @@ class VideoRecord:
     objects: tuple[ObjectTrack, ...]
     regions: tuple[Region, ...] = ()
     expressions: tuple[Expression, ...] = ()
+    prompts: tuple[OfficialPrompt, ...] = ()
+    completeness: Completeness = Completeness()
     ground_truth: GroundTruth = "full"
     is_partition: bool = False
     """Whether objects and regions of a frame are disjoint and cover it."""
     chunk: Chunk = Chunk()
     license: str = "unknown"
+    group: str = ""
+    """Names the pictures, such as ``coco:000000000139``: records of one group, of any dataset, share them."""
+    frames_per_second: float | None = None
+    """Rate of the stored frames, where the dataset states it."""
+    extra: str = ""
+    """Canonical JSON of the item's official fields that no field here holds."""
 
     @property
     def num_frames(self) -> int:
@@ -135,6 +193,12 @@ class IndexRow:
     frame_sizes: tuple[int, ...]
     num_objects: int
     num_expressions: int
+    group: str
+    """The record's group: equal groups in two releases are the same pictures."""
+    category_ids: tuple[int, ...]
+    """Categories of the sample's objects, ascending, each once."""
+    flags: tuple[str, ...]
+    """Codes of the warnings about the item, each once."""
 
     @property
     def num_frames(self) -> int:
@@ -176,14 +240,14 @@ class Manifest:
 
 def meta_to_json(record: VideoRecord) -> bytes:
     """Encode identity, sizes and the frame table: the ``KEY.meta.json`` member."""
-    body = {name: value for name, value in asdict(record).items() if name not in _ANNOTATION_FIELDS}
+    body = {name: value for name, value in _to_dict(record).items() if name not in _ANNOTATION_FIELDS}
     return canonical_json({"schema": SCHEMA_VERSION, **body})
 
 
 def annotation_to_json(record: VideoRecord) -> bytes:
-    """Encode objects, regions and expressions: the ``KEY.ann.json`` member."""
-    body = asdict(record)
-    return canonical_json({name: body[name] for name in _ANNOTATION_FIELDS})
+    """Encode objects, regions, expressions and prompts: the ``KEY.ann.json`` member."""
+    body = _to_dict(record)
+    return canonical_json({name: body.get(name, []) for name in _ANNOTATION_FIELDS})
 
 
 def record_from_json(meta: bytes, annotation: bytes) -> VideoRecord:
@@ -198,10 +262,12 @@ def record_from_json(meta: bytes, annotation: bytes) -> VideoRecord:
         raise ValueError(f"sample has schema {version!r}, expected {SCHEMA_VERSION!r}: preprocess it again")
     parts: dict[str, Any] = json.loads(annotation)
     body["frames"] = tuple(Frame(**frame) for frame in body["frames"])
-    body["chunk"] = Chunk(**body["chunk"])
-    body["objects"] = tuple(_object_from_dict(entry) for entry in parts["objects"])
-    body["regions"] = tuple(Region(kind=r["kind"], rles=tuple(r["rles"])) for r in parts["regions"])
-    body["expressions"] = tuple(_expression_from_dict(entry) for entry in parts["expressions"])
+    body["chunk"] = Chunk(**body.get("chunk", {}))
+    body["completeness"] = Completeness(**_tuples(body.get("completeness", {})))
+    body["objects"] = tuple(ObjectTrack(**_tuples(entry)) for entry in parts["objects"])
+    body["regions"] = tuple(Region(**_tuples(entry)) for entry in parts["regions"])
+    body["expressions"] = tuple(Expression(**_tuples(entry)) for entry in parts["expressions"])
+    body["prompts"] = tuple(OfficialPrompt(**_tuples(entry)) for entry in parts["prompts"])
     return VideoRecord(**body)
 
 
@@ -227,8 +293,7 @@ def manifest_from_json(data: bytes) -> Manifest:
 
 def index_row_from_dict(body: Mapping[str, Any]) -> IndexRow:
     """Make a row from its fields, in which tuples may be lists."""
-    lists = {name: tuple(body[name]) for name in ("frame_offsets", "frame_sizes")}
-    return IndexRow(**{**body, **lists})
+    return IndexRow(**_tuples(body))
 
 
 def canonical_json(value: Mapping[str, Any]) -> bytes:
@@ -238,12 +303,23 @@ def canonical_json(value: Mapping[str, Any]) -> bytes:
     ).encode()
 
 
-_ANNOTATION_FIELDS = ("objects", "regions", "expressions")
+_ANNOTATION_FIELDS = ("objects", "regions", "expressions", "prompts")
 
 
-def _object_from_dict(entry: dict[str, Any]) -> ObjectTrack:
-    return ObjectTrack(**{**entry, "rles": tuple(entry["rles"])})
+def _to_dict(value: Any) -> Any:
+    """Turn a dataclass into the dict of its fields, without those that have their default."""
+    if isinstance(value, tuple):
+        return [_to_dict(entry) for entry in value]
+    if not is_dataclass(value):
+        return value
+    held = {field.name: getattr(value, field.name) for field in fields(value)}
+    defaults = {field.name: field.default for field in fields(value) if field.default is not MISSING}
+    return {name: _to_dict(part) for name, part in held.items() if part != defaults.get(name, MISSING)}
 
 
-def _expression_from_dict(entry: dict[str, Any]) -> Expression:
-    return Expression(**{**entry, "object_ids": tuple(entry["object_ids"])})
+def _tuples(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _to_tuple(value) for name, value in body.items()}
+
+
+def _to_tuple(value: Any) -> Any:
+    return tuple(map(_to_tuple, value)) if isinstance(value, list) else value

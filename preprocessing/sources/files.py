@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from preprocessing.errors import ItemError, SourceError
+from preprocessing.sources.source import FileRange
 from univs.schema import canonical_json
 
 
@@ -107,6 +108,20 @@ def list_names(folder: Path, suffix: str) -> tuple[str, ...]:
     if not folder.is_dir():
         return ()
     return tuple(sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(suffix)))
+
+
+def read_range(part: FileRange) -> bytes:
+    """Read a file inside a larger one.
+
+    Raises:
+        OSError: the larger file is missing or ends before.
+    """
+    with part.path.open("rb") as stream:
+        stream.seek(part.offset)
+        content = stream.read(part.size)
+    if len(content) != part.size:
+        raise OSError(f"{part.path.name} ends at {len(content)} of {part.size} bytes of {part.name}")
+    return content
 
 
 def to_payload(**fields: Any) -> str:

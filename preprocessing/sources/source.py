@@ -1,13 +1,23 @@
 """What a dataset reader offers: its facts, the list of its items, and one item as a record."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from preprocessing.errors import SourceError
+from preprocessing.errors import Finding, SourceError
 from univs.labels import LabelSpace
 from univs.schema import Task, VideoRecord
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExpectedCounts:
+    """How much an official split holds, where its authors say so."""
+
+    num_items: int | None = None
+    num_frames: int | None = None
+    num_objects: int | None = None
+    num_expressions: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +34,8 @@ class SourceSpec:
     """How much of it the official release holds."""
     license: str
     splits: tuple[str, ...]
+    counts: Mapping[str, ExpectedCounts] = field(default_factory=dict)
+    """Official counts by split."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +54,21 @@ class SourceVideo:
     """One whole item: its record (one chunk) and the files its frames lie in, in frame order."""
 
     record: VideoRecord
-    frame_paths: tuple[Path, ...]
+    frame_paths: tuple["Path | FileRange", ...]
+    findings: tuple[Finding, ...] = ()
+    """Warnings about the item."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileRange:
+    """A file inside a larger one, such as a member of a plain tar."""
+
+    path: Path
+    """The larger file."""
+    name: str
+    """Name of the file inside it."""
+    offset: int
+    size: int
 
 
 class Source(Protocol):

@@ -178,6 +178,9 @@ def test_write_index_any_rows_read_back_equal_with_the_agreed_columns(tmp_path):
         frame_sizes=(1000, 7),
         num_objects=3,
         num_expressions=0,
+        group="coco:000000000009",
+        category_ids=(1, 133),
+        flags=("W106",),
     )
     rows = (row, replace(row, key="k-001", chunk_index=1, frame_offsets=(), frame_sizes=()))
     write_index(tmp_path / "index.parquet", rows)
