@@ -99,8 +99,7 @@ def forward_rows() -> list[Row]:
 
     def prompted() -> object:
         features = model.encode(frames, index)
-        tokens = model.region_tokens(features, regions)
-        return model.decode(features, model.visual_prompts("sot", features, tokens, regions.valid), bank)
+        return model.decode(features, model.prompt(features, regions), bank)
 
     functions: Functions = {
         "trunk": lambda: yardstick(frames[0]),

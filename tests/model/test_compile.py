@@ -32,7 +32,7 @@ def encode(model: UniVS, frames: torch.Tensor) -> Features:
 
 def decode(model: UniVS, features: Features, sentences: torch.Tensor) -> Predictions:
     valid = torch.ones(sentences.shape[:2], dtype=torch.bool)
-    prompts = model.category_prompts(features, sentences, valid)
+    prompts = model.prompt(features, sentences, valid)
     return model.decode(features, prompts, sentences[0])
 
 

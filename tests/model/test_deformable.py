@@ -111,7 +111,7 @@ def test_constant_value_passes_through_where_samples_stay_inside():
     with torch.no_grad():
         attention.sampling_offsets.bias.zero_()
     value = torch.full((1, 26, 8), 2.5)
-    got = attention(torch.randn(1, 26, 8), value, SHAPES)
+    got = attention(value, torch.randn(26, 8), SHAPES)
     expected = attention.output_proj(attention.value_proj(value))
     # Only the coarse cells' centers lie far enough from the border of both levels.
     torch.testing.assert_close(got[:, :6], expected[:, :6], atol=1e-5, rtol=1e-5)

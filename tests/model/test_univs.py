@@ -68,17 +68,17 @@ def build(model: UniVS, features: Features, task: str, num_prompts: int = P) -> 
     valid = torch.ones(B, num_prompts, dtype=torch.bool)
     if task in ("sot", "detection"):
         tokens = model.region_tokens(features, squares(num_prompts), torch.Generator().manual_seed(0))
-        return model.visual_prompts(task, features, tokens, valid)
+        return model.prompt(features, tokens, valid, task=task)
     text = model.text.encode(["one thing", "the second thing", "a third thing on the left", "another"])
     sentences = text.sentences[:num_prompts].expand(B, -1, -1)
     if task == "category":
-        return model.category_prompts(features, sentences, valid)
+        return model.prompt(features, sentences, valid)
     batched = TextFeatures(
         sentences=sentences,
         words=text.words[:num_prompts].expand(B, -1, -1, -1),
         word_valid=text.word_valid[:num_prompts].expand(B, -1, -1),
     )
-    return model.expression_prompts(features, batched, valid)
+    return model.prompt(features, batched, valid)
 
 
 def reorder(prompts: Prompts, order: list[int], valid: torch.Tensor | None = None) -> Prompts:
@@ -229,7 +229,7 @@ def test_visual_prompt_starts_at_the_mean_of_its_valid_tokens(model, features):
     slots = RegionTokens(
         features=torch.randn(B, 1, T, 4, 64), positions=torch.randn(B, 1, T, 4, 64), valid=valid_tokens
     )
-    prompts = model.visual_prompts("sot", features, slots, torch.ones(B, 1, dtype=torch.bool), memory=slots)
+    prompts = model.prompt(features, slots, torch.ones(B, 1, dtype=torch.bool), memory=slots)
     vector = model.prompt_encoder.sot_vector.weight[0]
     expected = slots.features[:, :, :2, :3].mean(3) + vector
     torch.testing.assert_close(prompts.queries[:, :, :2], expected)
@@ -261,11 +261,9 @@ def test_expression_memory_is_looked_at(model, features):
     memory = model.region_tokens(features, squares(1), torch.Generator().manual_seed(0))
     valid = torch.ones(B, 1, dtype=torch.bool)
     with torch.no_grad():
-        prompts = model.expression_prompts(features, batched, valid, memory)
+        prompts = model.prompt(features, batched, valid, memory=memory)
         remembered = model.decode(features, prompts).final.embeddings[:, 20]
-        fresh = model.decode(features, model.expression_prompts(features, batched, valid)).final.embeddings[
-            :, 20
-        ]
+        fresh = model.decode(features, model.prompt(features, batched, valid)).final.embeddings[:, 20]
     assert prompts.tokens.shape == (B, 1, T, 16 + 1 + text.words.shape[1], 64)
     assert not torch.allclose(remembered, fresh, atol=1e-4)
 
@@ -389,7 +387,7 @@ def test_blank_tokens_are_attended_to_only_as_in_the_original(model, original, f
 
     def embed(which: UniVS, current: RegionTokens) -> torch.Tensor:
         with torch.no_grad():
-            prompts = which.visual_prompts("sot", features, current, valid)
+            prompts = which.prompt(features, current, valid)
             return which.decode(features, prompts).final.embeddings[:, 20:]
 
     torch.testing.assert_close(embed(model, slots), embed(model, short), atol=1e-5, rtol=1e-5)
@@ -399,9 +397,9 @@ def test_blank_tokens_are_attended_to_only_as_in_the_original(model, original, f
 def test_original_lays_out_a_slot_per_frame_and_one_more(original, features):
     tokens = original.region_tokens(features, squares(), torch.Generator().manual_seed(0))
     valid = torch.ones(B, P, dtype=torch.bool)
-    first = original.visual_prompts("sot", features, tokens, valid)
+    first = original.prompt(features, tokens, valid)
     assert first.tokens.shape[3] == (T + 1) * CONFIG.prompts.tokens_per_object
-    later = original.visual_prompts("sot", features, tokens, valid, memory=tokens)
+    later = original.prompt(features, tokens, valid, memory=tokens)
     assert later.tokens.shape[3] == 2 * CONFIG.prompts.tokens_per_object
 
 
@@ -425,7 +423,7 @@ def test_training_draws_can_be_replayed(model, features):
     model.decoder.train()
     try:
         from_places, from_content = (
-            model.visual_prompts("sot", features, tokens, valid, draws=Replayed(coin, [])).query_positions
+            model.prompt(features, tokens, valid, draws=Replayed(coin, [])).query_positions
             for coin in (0.9, 0.1)
         )
         with torch.no_grad():

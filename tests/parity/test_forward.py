@@ -70,14 +70,14 @@ def play(path, group) -> Scene:
 def prompt(clip, group):
     if group == "grounding":
         text = expressions(clip)
-        return clip.model.expression_prompts(clip.features, text, text.word_valid.any(-1))
+        return clip.model.prompt(clip.features, text, text.word_valid.any(-1))
     if group.startswith("category_text_"):
         rows = bank_rows(group.removeprefix("category_text_"))[None]
-        return clip.model.category_prompts(clip.features, rows, torch.ones(rows.shape[:2]) > 0)
+        return clip.model.prompt(clip.features, rows)
     regions = first_frame_regions(clip.case, MASK_KIND if group == "visual_mask" else BOX_KIND)
     draws = ShapeKeyedDraws(clip.case.text("config/rng_salt"))
     tokens = clip.model.region_tokens(clip.features, regions, draws)
-    return clip.model.visual_prompts("sot", clip.features, tokens, regions.valid)
+    return clip.model.prompt(clip.features, tokens, regions.valid)
 
 
 def expressions(clip):

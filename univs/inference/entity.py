@@ -136,7 +136,7 @@ def _prompt_entities(
     tokens = encode_masks(model, clip.features, masks, frames, generator)
     current = spread_slots(tokens, frames, span.num_frames, tracks.memory.newest())
     valid = torch.ones_like(tracks.ids, dtype=torch.bool)[None]
-    return model.visual_prompts("detection", clip.features, current, valid, tracks.memory.slots())
+    return model.prompt(clip.features, current, valid, task="detection", memory=tracks.memory.slots())
 
 
 def _follow(

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from univs.data.augment import ClipView, Window, output_size
 from univs.data.images import pad_to_multiple, round_up, to_tensor
+from univs.data.view import ClipView, Window, output_size
 
 
 class FrameSource(Protocol):

@@ -92,4 +92,4 @@ def _stuff_prompts(model: UniVS, features: Features, sentences: Tensor) -> Promp
     if not len(sentences):
         return None
     valid = torch.ones((1, len(sentences)), dtype=torch.bool, device=sentences.device)
-    return model.category_prompts(features, sentences[None], valid)
+    return model.prompt(features, sentences[None], valid)

@@ -85,7 +85,7 @@ def _follow_clip(
     span = clip.range
     valid = torch.ones_like(text.word_valid[:, :, 0])
     memory = _visual_memory(model, clip, state, generator)
-    prompts = model.expression_prompts(clip.features, text, valid, memory)
+    prompts = model.prompt(clip.features, text, valid, memory=memory)
     outputs = prompt_outputs(model.decode(clip.features, prompts, None))
     identity = state.identity or _blank_identity(outputs, config)
     accepted = identity.agreement(outputs.embeddings) >= config.consistency_threshold

@@ -90,7 +90,7 @@ def _follow_clip(
     if not present.any():
         return state
     current, memory = _current_tokens(model, clip, given, state, config, generator)
-    prompts = model.visual_prompts("sot", clip.features, current, present[None], memory.slots())
+    prompts = model.prompt(clip.features, current, present[None], memory=memory.slots())
     outputs = prompt_outputs(model.decode(clip.features, prompts, None))
     identity = state.identity or IdentityMemory.empty(
         len(present), identity_slots(config.memory_frames, config.clip_stride), *_width(outputs)

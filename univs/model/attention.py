@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from univs.model.linear import feed_forward, linear
+
 
 class Attention(nn.Module):
     """Multi-head attention with the parameter layout of ``nn.MultiheadAttention``."""
@@ -60,7 +62,7 @@ class Attention(nn.Module):
     def _project(self, x: Tensor, part: int) -> Tensor:
         size = self.in_proj_weight.shape[1]
         rows = slice(part * size, (part + 1) * size)
-        projected = F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])
+        projected = linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])
         return projected.unflatten(-1, (self.num_heads, -1)).transpose(-3, -2)
 
 
@@ -90,7 +92,7 @@ class FeedForwardBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Update [..., C]."""
-        return self.norm(x + self.linear2(F.relu(self.linear1(x))))
+        return self.norm(x + feed_forward(x, self.linear1, self.linear2))
 
 
 class PromptAttentionBlock(nn.Module):

@@ -5,11 +5,14 @@ points.
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
+from univs.model.linear import linear
 from univs.model.position import Shapes, cell_centers
 from univs.model.sparse_sampling import sample_sparse
 
@@ -53,6 +56,10 @@ def _sample(level: Tensor, grid: Tensor) -> Tensor:
     return F.grid_sample(level, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
+def _keep_samples() -> Any:
+    return create_selective_checkpoint_contexts([torch.ops.univs.deformable_sample.default])
+
+
 class DeformableAttention(nn.Module):
     """Attend each cell to a few learned offsets on every level."""
 
@@ -70,12 +77,12 @@ class DeformableAttention(nn.Module):
 
     def reset_parameters(self) -> None:
         """Start from one direction per head, one cell further per point, all equally weighted."""
-        for linear in (self.sampling_offsets, self.attention_weights):
-            nn.init.zeros_(linear.weight)
-            nn.init.zeros_(linear.bias)
-        for linear in (self.value_proj, self.output_proj):
-            nn.init.xavier_uniform_(linear.weight)
-            nn.init.zeros_(linear.bias)
+        for part in (self.sampling_offsets, self.attention_weights):
+            nn.init.zeros_(part.weight)
+            nn.init.zeros_(part.bias)
+        for part in (self.value_proj, self.output_proj):
+            nn.init.xavier_uniform_(part.weight)
+            nn.init.zeros_(part.bias)
         angles = torch.arange(self.num_heads, dtype=torch.float32) * (2 * math.pi / self.num_heads)
         directions = torch.stack([angles.cos(), angles.sin()], dim=-1)
         directions = directions / directions.abs().amax(-1, keepdim=True)
@@ -84,10 +91,40 @@ class DeformableAttention(nn.Module):
         with torch.no_grad():
             self.sampling_offsets.bias.copy_(offsets.expand(-1, self.num_levels, -1, -1).flatten())
 
-    def forward(self, query: Tensor, value: Tensor, shapes: Shapes) -> Tensor:
-        """Attend the cells ``query`` [N, S, C] to the map ``value`` [N, S, C]."""
+    def forward(self, x: Tensor, positions: Tensor, shapes: Shapes) -> Tensor:
+        """Attend the cells [N, S, C] at ``positions`` [S, C] to one another.
+
+        On the CPU what is sampled, and where, is not kept for the backward pass but projected again.
+        """
+        if x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            sampled = checkpoint(
+                self._attend,
+                x,
+                positions,
+                shapes,
+                use_reentrant=False,
+                preserve_rng_state=False,
+                context_fn=_keep_samples,
+            )
+        else:
+            sampled = self._attend(x, positions, shapes)
+        return linear(sampled, self.output_proj.weight, self.output_proj.bias)
+
+    def _attend(self, x: Tensor, positions: Tensor, shapes: Shapes) -> Tensor:
         layout = (self.num_heads, self.num_levels, self.num_points)
-        offsets = self.sampling_offsets(query).unflatten(-1, (*layout, 2))
-        weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1)).softmax(-1)
-        values = self.value_proj(value).unflatten(-1, (self.num_heads, -1))
-        return self.output_proj(deformable_sample(values, shapes, offsets, weights.unflatten(-1, layout[1:])))
+        offsets, weights = self._locate(x, positions)
+        weights = weights.unflatten(-1, (self.num_heads, -1)).softmax(-1).unflatten(-1, layout[1:])
+        values = linear(x, self.value_proj.weight, self.value_proj.bias).unflatten(-1, (self.num_heads, -1))
+        return deformable_sample(values, shapes, offsets.unflatten(-1, (*layout, 2)), weights)
+
+    def _locate(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Give offsets [N, S, 2 h L K] and weights before their softmax [N, S, h L K] of ``x + positions``.
+
+        The product is linear, so that of the positions is taken once for all images and no sum is kept.
+        """
+        parts = (self.sampling_offsets, self.attention_weights)
+        weight = torch.cat([part.weight for part in parts])
+        own = linear(positions, weight, torch.cat([part.bias for part in parts]))
+        both = linear(x, weight) + own
+        offsets, weights = both.split([part.out_features for part in parts], dim=-1)
+        return offsets, weights

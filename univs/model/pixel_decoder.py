@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from univs.config import PixelDecoderConfig
 from univs.model.deformable import DeformableAttention
+from univs.model.linear import feed_forward
 from univs.model.position import Shapes, grid_encoding
 
 NUM_LEVELS = 3
@@ -36,8 +37,8 @@ class PixelDecoderLayer(nn.Module):
 
     def forward(self, x: Tensor, positions: Tensor, shapes: Shapes) -> Tensor:
         """Update the cells [N, S, C]."""
-        x = self.norm1(x + self.self_attn(x + positions, x, shapes))
-        return self.norm2(x + self.linear2(F.relu(self.linear1(x))))
+        x = self.norm1(x + self.self_attn(x, positions, shapes))
+        return self.norm2(x + feed_forward(x, self.linear1, self.linear2))
 
 
 class PixelDecoder(nn.Module):

@@ -72,38 +72,40 @@ class UniVS(nn.Module):
         source = generator.generator if isinstance(generator, Draws) else generator
         return region_tokens(features, regions, self.positions, num_tokens, source)
 
-    def visual_prompts(
+    def prompt(
         self,
-        task: Task,
         features: Features,
-        current: RegionTokens,
-        valid: Tensor,
+        source: VisualRegions | RegionTokens | TextFeatures | Tensor,
+        valid: Tensor | None = None,
+        *,
+        task: Task = "sot",
         memory: RegionTokens | None = None,
         draws: Draws | None = None,
     ) -> Prompts:
-        """Prompt with pixels.
+        """Turn what is asked for into prompts of a clip.
 
         Args:
-            task: What the prompts are for.
             features: The clip.
-            current: One slot shared by all frames, or one slot per frame; each frame's query starts from
-                the mean of its slot.
-            valid: [B, P] bool, false for padding.
-            memory: Slots of earlier clips that the queries may look at, too.
-            draws: Where the one random number of a training step comes from; torch's own if ``None``.
+            source: Regions of pixels, or their tokens (one slot shared by all frames, or one slot per frame:
+                each frame's query starts from the mean of its slot); expressions, whose fields lead with
+                [B, P]; or text features [B, P, D] of category names.
+            valid: [B, P] bool, false for padding; by default as the regions say, or all.
+            task: What prompts from pixels are for; expressions are for grounding, categories for detection.
+            memory: Slots of earlier clips that queries of pixels and expressions may look at, too.
+            draws: Where random numbers come from; torch's own generator if ``None``.
         """
-        num_frames = features.frame_indices.shape[1]
-        return self.prompt_encoder.visual(task, current, valid, num_frames, memory, draws)
-
-    def category_prompts(self, features: Features, sentences: Tensor, valid: Tensor) -> Prompts:
-        """Prompt detection with category features [B, P, D]; ``valid`` [B, P]."""
-        return self.prompt_encoder.categories(features, sentences, valid)
-
-    def expression_prompts(
-        self, features: Features, text: TextFeatures, valid: Tensor, memory: RegionTokens | None = None
-    ) -> Prompts:
-        """Prompt grounding with expressions; fields of ``text`` lead with [B, P], ``valid`` is [B, P]."""
-        return self.prompt_encoder.expressions(features, text, valid, memory)
+        if isinstance(source, VisualRegions):
+            valid = source.valid if valid is None else valid
+            source = self.region_tokens(features, source, draws)
+        if isinstance(source, RegionTokens):
+            valid = _all_valid(source.valid[..., 0, 0], valid)
+            num_frames = features.frame_indices.shape[1]
+            return self.prompt_encoder.visual(task, source, valid, num_frames, memory, draws)
+        if isinstance(source, TextFeatures):
+            return self.prompt_encoder.expressions(
+                features, source, _all_valid(source.sentences[..., 0], valid), memory
+            )
+        return self.prompt_encoder.categories(features, source, _all_valid(source[..., 0], valid))
 
     def decode(
         self,
@@ -121,3 +123,7 @@ class UniVS(nn.Module):
             draws: Where a training step's random orders come from; torch's own generator if ``None``.
         """
         return self.decoder(features, self.positions, prompts, bank, draws)
+
+
+def _all_valid(like: Tensor, valid: Tensor | None) -> Tensor:
+    return torch.ones_like(like, dtype=torch.bool) if valid is None else valid

@@ -166,12 +166,12 @@ class Objective(nn.Module):
             return None
         used = prompted.used(clip.targets.present)
         if prompted.sentences is not None:
-            return self.model.category_prompts(clip.features, prompted.sentences, used)
+            return self.model.prompt(clip.features, prompted.sentences, used)
         if prompted.text is not None:
-            return self.model.expression_prompts(clip.features, prompted.text, used, memory)
+            return self.model.prompt(clip.features, prompted.text, used, memory=memory)
         regions = draw_regions(clip.targets, self.config.prompts, draws.device)
         tokens = self.model.region_tokens(clip.features, regions, draws.device)
-        return self.model.visual_prompts(batch.task, clip.features, tokens, used, memory)
+        return self.model.prompt(clip.features, tokens, used, task=batch.task, memory=memory)
 
     def _remember(
         self, clip: _Clip, prompted: PromptTargets, memory: RegionTokens | None, draws: _Draws

@@ -100,15 +100,15 @@ def _prompt(
         if tokens is None:
             return scene, None
         valid = tokens.valid.any(-1).any(-1)
-        return scene, model.visual_prompts(batch.task, scene.features, tokens, valid, memory, draws)
+        return scene, model.prompt(scene.features, tokens, valid, task=batch.task, memory=memory, draws=draws)
     if goals.kind == "category":
         labels = torch.stack([clip.prompt_labels for clip in goals.clips])
         if bank is None:
             raise ValueError(f"dataset {batch.dataset!r} has no text features for category prompts")
-        return scene, model.category_prompts(scene.features, bank[labels], torch.ones_like(labels).bool())
+        return scene, model.prompt(scene.features, bank[labels])
     text = _expressions(model, goals)
     valid = torch.ones(text.sentences.shape[:2], dtype=torch.bool, device=text.sentences.device)
-    return scene, model.expression_prompts(scene.features, text, valid, memory)
+    return scene, model.prompt(scene.features, text, valid, memory=memory)
 
 
 def _region_prompts(model: UniVS, scene: Scene, draws: Draws) -> tuple[BatchGoals, RegionTokens | None]:
