@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 CHECKOUT = Path(__file__).parents[1]
 
+SMOKE_DATASETS = ("coco_panoptic", "sa_1b", "ytvis_2021", "vipseg", "vspw", "refytvos", "davis_2017")
+"""What the smoke recipes train on and are scored on."""
+
 RunScript = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -94,11 +97,10 @@ def smoke_releases(ray_local: "Session", tmp_path_factory: pytest.TempPathFactor
     """Give the folder of releases, training and held-out, that the smoke recipes generate."""
     from jobs.releases import ReleaseName, build_miniature
     from pipelines.recipes.miniature import SMOKE_WORLDS
-    from preprocessing.miniature import DATASETS
 
     root = tmp_path_factory.mktemp("smoke") / "releases"
-    names = [ReleaseName(dataset=name, split="train") for name in DATASETS]
-    names += [ReleaseName(dataset=name, split="val") for name in DATASETS if name != "sa_1b"]
+    names = [ReleaseName(dataset=name, split="train") for name in SMOKE_DATASETS]
+    names += [ReleaseName(dataset=name, split="val") for name in SMOKE_DATASETS if name != "sa_1b"]
     build_miniature(SMOKE_WORLDS, names, root, ray_local)
     return root
 

@@ -5,6 +5,8 @@ other, are the rows of the original's combined text bank.
 """
 
 import csv
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -76,12 +78,17 @@ def combined_texts() -> tuple[str, ...]:
 def category_texts(labels: LabelSpace) -> tuple[str, ...]:
     """Give the texts that stand for the categories of a label space, in label order.
 
-    A name that the built-in table of the space holds gets the text that the released weights were trained
-    with; any other is cleaned.
+    A name that the built-in table of the space holds, or that lists a name it holds among synonyms (ADE20K's
+    ``building, edifice``), gets the text that the released weights were trained with; any other is cleaned.
     """
     space = _space_of(labels.name)
     known = {} if space is None else dict(zip(map(clean_text, space.labels.names), space.texts, strict=True))
-    return tuple(known.get(clean_text(name), clean_text(name)) for name in labels.names)
+    return tuple(_known_text(name, known) for name in labels.names)
+
+
+def _known_text(name: str, known: Mapping[str, str]) -> str:
+    forms = map(clean_text, (name, *re.split("[,;]", name)))
+    return next((known[form] for form in forms if form in known), clean_text(name))
 
 
 def clean_text(text: str) -> str:

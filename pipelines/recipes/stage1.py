@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from jobs.config import StageConfig, StageSource, WorkerConfig
 from pipelines.recipes import models
 from pipelines.recipes.miniature import WORLDS, augmentation, shorten, training
+from pipelines.recipes.mixtures import image_sources
 from univs.config import ModelConfig
 from univs.data.augment import AugmentConfig
 from univs.data.loader import LoaderConfig
@@ -79,7 +80,7 @@ def _released(model: ModelConfig, *, reid_weight: float) -> StageConfig:
         name=model.backbone.name,
         stage="stage1",
         model=model,
-        sources=(StageSource(dataset="coco_panoptic", weight=1.0), StageSource(dataset="sa_1b", weight=1.0)),
+        sources=image_sources(),
         loader=LoaderConfig(
             batch_size=16,
             max_objects=60,

@@ -6,6 +6,7 @@ from dataclasses import replace
 from jobs.config import StageConfig, StageSource, WorkerConfig
 from pipelines.recipes import stage1
 from pipelines.recipes.miniature import WORLDS, augmentation, shorten, small_real_augmentation, training
+from pipelines.recipes.mixtures import clip_sources
 from univs.config import BackboneConfig
 from univs.data.loader import LoaderConfig
 from univs.training.config import PromptSampling
@@ -111,14 +112,7 @@ def _released(
         previous,
         stage="stage2",
         model=replace(previous.model, backbone=backbone),
-        sources=(
-            StageSource(dataset="coco_panoptic", weight=0.25),
-            StageSource(dataset="sa_1b", weight=0.25),
-            StageSource(dataset="ytvis_2021", weight=0.25, frame_range_frames=40),
-            StageSource(dataset="vipseg", weight=0.5, frame_range_frames=40),
-            StageSource(dataset="refytvos", weight=0.35, frame_range_frames=40),
-            StageSource(dataset="davis_2017", weight=0.25, frame_range_frames=20),
-        ),
+        sources=clip_sources(frames_per_clip),
         loader=replace(
             previous.loader, batch_size=8, frames_per_clip=frames_per_clip, max_objects=2 * max_objects
         ),

@@ -6,6 +6,7 @@ from dataclasses import replace
 from jobs.config import StageConfig, StageSource, WorkerConfig
 from pipelines.recipes import stage2
 from pipelines.recipes.miniature import WORLDS, augmentation, shorten, training
+from pipelines.recipes.mixtures import video_sources
 from univs.data.loader import LoaderConfig
 
 
@@ -82,6 +83,7 @@ def _released(previous: StageConfig) -> StageConfig:
         previous,
         stage="stage3",
         model=replace(previous.model, backbone=replace(previous.model.backbone, frozen_stages=5)),
+        sources=video_sources(previous.loader.frames_per_clip),
         loader=replace(previous.loader, batch_size=4, frames_per_clip=7, max_objects=40),
         train=replace(
             train,

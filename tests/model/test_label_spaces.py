@@ -144,6 +144,12 @@ def test_category_texts_define_the_names_of_lvis_and_of_what_shares_its_rows():
         assert category_texts(space_of(name, "zucchini", "yogurt", "my_own_thing")) == expected
 
 
+def test_category_texts_find_the_released_name_among_official_synonyms():
+    names = ("windowpane, window", "pool table, billiard table, snooker table", "a, thing, of mine")
+    expected = ("window", "pool table billiard table snooker table", "a thing of mine")
+    assert category_texts(space_of("ade20k", *names)) == expected
+
+
 def test_category_texts_of_an_unknown_space_are_cleaned_names():
     assert category_texts(space_of("worlds", "red_circle", "zebra")) == ("red circle", "zebra")
 

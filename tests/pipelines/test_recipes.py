@@ -55,6 +55,26 @@ def test_recipe_says_what_it_is_for_and_takes_no_override_as_itself(script, name
     assert parse_config(ALL[script], default=name, argv=[]) == (recipe(), False)
 
 
+# Weights of the released configurations; the three RefCOCO sets are one there.
+RELEASED_WEIGHTS = {
+    "stage1": {"lvis": 0.5, "coco_panoptic": 1, "refcoco": 1, "entityseg": 1, "sa_1b": 1},
+    "stage2": {
+        "lvis": 0.15, "ovis": 0.35, "ytvis_2021": 0.25, "entityseg": 0.5, "coco_panoptic": 0.25,
+        "vipseg": 0.5, "refcoco": 0.5, "refytvos": 0.35, "sa_1b": 0.25, "ytvos_2018": 0.25, "mose": 0.15, "burst": 0.15,
+    },
+}  # fmt: skip
+RELEASED_WEIGHTS["stage3"] = RELEASED_WEIGHTS["stage2"] | {"refcoco": 0.35, "refytvos": 0.5}
+
+
+@pytest.mark.parametrize("script", STAGES)
+def test_full_size_mixture_is_the_original_one(script):
+    weights = {}
+    for source in STAGES[script]["resnet50"]().sources:
+        name = "refcoco" if source.dataset.startswith("refcoco") else source.dataset
+        weights[name] = weights.get(name, 0) + source.weight
+    assert weights == pytest.approx(RELEASED_WEIGHTS[script])
+
+
 @pytest.mark.parametrize("name", FULL_SIZE)
 @pytest.mark.parametrize("script", STAGES)
 def test_full_size_recipe_is_offered_by_every_stage(script, name):
