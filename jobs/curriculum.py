@@ -13,6 +13,7 @@ from jobs.config import StageConfig, WorkerConfig
 from jobs.errors import UserError
 from jobs.releases import RELEASES, ReleaseName, missing_releases
 from preprocessing.atomic import atomic_write
+from univs.data.loader import MixtureSource
 from univs.data.schedule import MixtureSchedule
 from univs.model.univs import UniVS
 from univs.model.weights import save_checkpoint
@@ -47,6 +48,19 @@ def places_of(config: StageConfig, run_root: Path) -> Places:
 def releases_of(config: StageConfig) -> list[ReleaseName]:
     """Name the training releases of a stage."""
     return [ReleaseName(dataset=source.dataset, split="train") for source in config.sources]
+
+
+def mixture_of(config: StageConfig, places: Places) -> tuple[MixtureSource, ...]:
+    """Give the sources of a stage's training feed."""
+    return tuple(
+        MixtureSource(
+            path=name.folder(places.releases),
+            weight=source.weight,
+            frame_range_frames=source.frame_range_frames,
+            as_images=source.as_images,
+        )
+        for name, source in zip(releases_of(config), config.sources, strict=True)
+    )
 
 
 def is_trained(config: StageConfig, run_root: Path) -> bool:

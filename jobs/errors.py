@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from preprocessing.errors import MissingFileError
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 """Where our packages lie: the repository root, or ``site-packages`` of an installed wheel."""
 
@@ -15,6 +17,10 @@ _PACKAGES = tuple(CHECKOUT / name for name in ("pipelines", "jobs", "preprocessi
 
 class UserError(ValueError):
     """A mistake its message lets the user correct, already one line."""
+
+
+class MissingSplitError(UserError):
+    """A file that a whole split depends on is not there: perhaps the split was never downloaded."""
 
 
 def user_message(error: BaseException) -> str | None:
@@ -40,11 +46,14 @@ def mistakes_travel() -> Iterator[None]:
     """
     try:
         yield
+    except UserError:
+        raise
     except (OSError, ValueError) as error:
         line = user_message(error)
         if line is None:
             raise
-        raise UserError(line) from error
+        kind = MissingSplitError if isinstance(error, MissingFileError) else UserError
+        raise kind(line) from error
 
 
 def _os_message(error: OSError) -> str | None:

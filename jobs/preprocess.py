@@ -7,11 +7,12 @@ written is a pure function of the plan: a killed worker's shard is packed again,
 import json
 import logging
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import ray
@@ -19,28 +20,25 @@ from ray.exceptions import NodeDiedError, OutOfMemoryError, RayTaskError, Worker
 
 from jobs.artifacts import RECORD_NAME, ArtifactRecord, digest_files, is_whole, make_record, save_record
 from jobs.errors import UserError, mistakes_travel
+from jobs.judging import Officialness, judge_categories, judge_counts, judge_rejects, packed_counts
+from jobs.preview import PREVIEW_EXPERIMENT, PREVIEW_NAME, Preview, log_preview, write_preview
 from jobs.session import Session
-from preprocessing.errors import REASONS
-from preprocessing.index import (
-    INDEX_NAME,
-    MANIFEST_NAME,
-    REJECTS_NAME,
-    begin_release,
-    commit_release,
-    read_manifest,
-    read_rejects,
-)
+from jobs.tracking import Tracking
+from preprocessing.errors import Problem
+from preprocessing.expectations import require_license
+from preprocessing.index import MANIFEST_NAME, begin_release, commit_release, read_manifest
 from preprocessing.plan import Plan, PlanParameters, make_plan, read_work_order
-from preprocessing.shards import DONE_SUFFIX, Reject, pack_shard
+from preprocessing.shards import DONE_SUFFIX, pack_shard
 from preprocessing.sources.catalog import require_source
-from preprocessing.sources.source import require_split
+from preprocessing.sources.source import ExpectedCounts, require_split
+from preprocessing.tables import TABLE_NAMES, read_rejects
+from univs.labels import LabelSpace
 from univs.schema import Manifest
 
 logger = logging.getLogger(__name__)
 
 _DEATHS_PER_SHARD = 3
 """How often a shard is packed again after its worker died; errors of the data are never retried."""
-_MESSAGES_SHOWN = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,11 +46,12 @@ class PreprocessConfig:
     """One split of one dataset, from its official layout to shards."""
 
     dataset: str
-    """Name of the dataset; ``--list`` shows them."""
+    """Name of the dataset, or ``all``; ``--list`` shows them."""
     split: str
-    """train or val."""
+    """train, val, ...; ``all`` for every split that is there."""
     source: Path
-    """Folder with the official files, as its authors ship them."""
+    """Folder with the official files, as its authors ship them; for ``all`` datasets, the parent of folders
+    named like them."""
     out: Path
     """Folder of releases; this one becomes OUT/DATASET/SPLIT."""
     num_workers: int = 0
@@ -63,11 +62,18 @@ class PreprocessConfig:
     """Seed of the order of items in the shards."""
     max_reject_rate: float = 0.01
     """Largest share of items that may be unusable; beyond it the build fails."""
+    official: Officialness = "warn"
+    """What to do where counts or categories are not those of the official release: ``ignore``, ``warn``, or
+    fail if they are what you ``require``."""
+    preview: int = 0
+    """Samples to draw into ``preview.html`` with statistics of the release, logged to MLflow too; 0: none."""
     overwrite: bool = False
     """Build again even if there is a release, of this plan or another."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that make no sense."""
+        if self.preview < 0:
+            raise ValueError(f"preview must be at least 0, got {self.preview}")
         if self.num_workers < 0 or self.frames_per_shard < 1 or not 0 <= self.max_reject_rate <= 1:
             raise ValueError(
                 f"num_workers must be at least 0, frames_per_shard at least 1 and max_reject_rate between 0 "
@@ -97,8 +103,14 @@ class Outline:
     num_items: int
     num_frames: int
     num_shards: int
+    label_space: LabelSpace | None = None
     to_pack: tuple[PlannedShard, ...] = ()
     """Empty where the release is already whole."""
+
+    @property
+    def counts(self) -> ExpectedCounts:
+        """What the plan tells of the counts."""
+        return ExpectedCounts(num_items=self.num_items, num_frames=self.num_frames)
 
 
 def preprocess(job: PreprocessConfig, session: Session) -> Manifest:
@@ -111,13 +123,19 @@ def preprocess(job: PreprocessConfig, session: Session) -> Manifest:
     job = replace(job, source=job.source.absolute(), out=job.out.absolute())
     outline, plan = cast("tuple[Any, Any]", _plan_task.options(num_returns=2).remote(job))
     planned: Outline = _get(outline)
+    spec = require_source(job.dataset).spec
+    judge_counts(spec, job.split, planned.counts, job.official)
+    judge_categories(spec, job.split, planned.label_space, job.official)
     if planned.to_pack:
         logger.info("%s: %s", job.release_dir, describe(planned))
         manifest = _build(job, planned, plan, job.num_workers or max(1, session.num_cpus))
     else:
         manifest = _get(_reread_task.remote(job))
         logger.info("%s: release is up to date", job.release_dir)
+    judge_counts(spec, job.split, packed_counts(manifest), job.official)
     _get(_record_task.remote(job.release_dir, _describe_release(job, manifest)))
+    if job.preview:
+        _show(job, manifest, session)
     return manifest
 
 
@@ -139,8 +157,8 @@ def check_job(job: PreprocessConfig, *, sees_source: bool) -> None:
 
 def outline_release(job: PreprocessConfig) -> Outline:
     """Scan and plan in this process, without writing: what a dry run shows."""
-    plan = _scan(job)
-    return _outline(plan, ())
+    plan, label_space = _scan(job)
+    return _outline(plan, (), label_space)
 
 
 def describe(outline: Outline) -> str:
@@ -151,16 +169,18 @@ def describe(outline: Outline) -> str:
 @ray.remote(num_cpus=1, max_retries=_DEATHS_PER_SHARD)
 def _plan_task(job: PreprocessConfig) -> tuple[Outline, Plan]:
     with mistakes_travel():
-        plan = _scan(job)
+        plan, label_space = _scan(job)
+        _require_official(job, _outline(plan, (), label_space))
         _make_way(job, plan)
         work_orders = begin_release(job.release_dir, plan)
         if work_orders:
-            (job.release_dir / RECORD_NAME).unlink(missing_ok=True)
-        return _outline(plan, work_orders), plan
+            for name in (RECORD_NAME, PREVIEW_NAME):
+                (job.release_dir / name).unlink(missing_ok=True)
+        return _outline(plan, work_orders, label_space), plan
 
 
 @ray.remote(num_cpus=1, max_retries=_DEATHS_PER_SHARD)
-def _pack_task(job: PreprocessConfig, work_order: Path) -> tuple[Reject, ...]:
+def _pack_task(job: PreprocessConfig, work_order: Path) -> tuple[Problem, ...]:
     with mistakes_travel():
         order = read_work_order(work_order)
         source = require_source(job.dataset)
@@ -171,14 +191,15 @@ def _pack_task(job: PreprocessConfig, work_order: Path) -> tuple[Reject, ...]:
 def _commit_task(job: PreprocessConfig, plan: Plan) -> Manifest:
     with mistakes_travel():
         source = require_source(job.dataset)
-        return commit_release(job.release_dir, plan, source.spec, source.label_space(job.source))
+        label_space = source.label_space(job.source)
+        return commit_release(job.release_dir, plan, source.spec, label_space, partial(_judge_manifest, job))
 
 
 @ray.remote(num_cpus=1, max_retries=_DEATHS_PER_SHARD)
 def _reread_task(job: PreprocessConfig) -> Manifest:
     with mistakes_travel():
         manifest = read_manifest(job.release_dir)
-        _judge_rejects(job, manifest.num_items, read_rejects(job.release_dir))
+        judge_rejects(read_rejects(job.release_dir), manifest.num_items, job.max_reject_rate)
         return manifest
 
 
@@ -190,10 +211,26 @@ def _reopen_task(release_dir: Path, shards: Sequence[str]) -> None:
 
 
 @ray.remote(num_cpus=1, max_retries=_DEATHS_PER_SHARD)
+def _preview_task(job: PreprocessConfig) -> Preview:
+    with mistakes_travel():
+        return write_preview(job.release_dir, job.preview)
+
+
+def _show(job: PreprocessConfig, manifest: Manifest, session: Session) -> None:
+    """Draw the release where it lies, and log the page from here, where MLflow is."""
+    tracking = Tracking(uri=session.cluster.mlflow_uri, experiment=PREVIEW_EXPERIMENT)
+    tracking.check_reachable(session.cluster.connect_timeout_s)
+    preview: Preview = _get(_preview_task.remote(job))
+    with TemporaryDirectory() as folder:
+        log_preview(preview, manifest, job, tracking, Path(folder))
+    logger.info("%s: look at %s", job.release_dir, job.release_dir / PREVIEW_NAME)
+
+
+@ray.remote(num_cpus=1, max_retries=_DEATHS_PER_SHARD)
 def _record_task(release_dir: Path, record: ArtifactRecord) -> None:
     with mistakes_travel():
         if not is_whole(release_dir):
-            tables = digest_files(release_dir, (MANIFEST_NAME, INDEX_NAME, REJECTS_NAME))
+            tables = digest_files(release_dir, (MANIFEST_NAME, *TABLE_NAMES))
             save_record(release_dir, replace(record, outputs={**tables, **record.outputs}))
 
 
@@ -202,15 +239,29 @@ def _describe_release(job: PreprocessConfig, manifest: Manifest) -> ArtifactReco
     return make_record(kind="release", config=job, inputs={"plan": manifest.plan_digest}, outputs=shards)
 
 
-def _scan(job: PreprocessConfig) -> Plan:
+def _scan(job: PreprocessConfig) -> tuple[Plan, LabelSpace | None]:
     check_job(job, sees_source=True)
     source = require_source(job.dataset)
+    require_license(source.spec)
     parameters = PlanParameters(target_frames_per_shard=job.frames_per_shard, seed=job.seed)
-    items = source.scan(job.source, job.split)
-    return make_plan(job.dataset, job.split, items, parameters, source.label_space(job.source))
+    items, label_space = source.scan(job.source, job.split), source.label_space(job.source)
+    return make_plan(job.dataset, job.split, items, parameters, label_space), label_space
 
 
-def _outline(plan: Plan, work_orders: Sequence[Path]) -> Outline:
+def _require_official(job: PreprocessConfig, outline: Outline) -> None:
+    """Fail before anything is packed, where the listed items are not those that are required."""
+    if job.official == "require":
+        spec = require_source(job.dataset).spec
+        judge_counts(spec, job.split, outline.counts, job.official)
+        judge_categories(spec, job.split, outline.label_space, job.official)
+
+
+def _judge_manifest(job: PreprocessConfig, manifest: Manifest) -> None:
+    if job.official == "require":
+        judge_counts(require_source(job.dataset).spec, job.split, packed_counts(manifest), job.official)
+
+
+def _outline(plan: Plan, work_orders: Sequence[Path], label_space: LabelSpace | None) -> Outline:
     frames = [sum(item.num_frames for item in order.items) for order in plan.orders]
     to_pack = tuple(
         PlannedShard(name=order.shard, work_order=path, num_frames=count)
@@ -221,6 +272,7 @@ def _outline(plan: Plan, work_orders: Sequence[Path]) -> Outline:
         num_items=plan.num_items,
         num_frames=sum(frames),
         num_shards=len(plan.orders),
+        label_space=label_space,
         to_pack=to_pack,
     )
 
@@ -252,7 +304,8 @@ def _digest_in(manifest: Path) -> str:
 def _build(job: PreprocessConfig, planned: Outline, plan: Any, num_workers: int) -> Manifest:
     rejects = _pack_all(job, planned, num_workers)
     try:
-        _judge_rejects(job, planned.num_items, [reject for group in rejects.values() for reject in group])
+        found = [reject for group in rejects.values() for reject in group]
+        judge_rejects(found, planned.num_items, job.max_reject_rate)
     except UserError:
         _get(_reopen_task.remote(job.release_dir, [shard for shard, group in rejects.items() if group]))
         raise
@@ -260,7 +313,7 @@ def _build(job: PreprocessConfig, planned: Outline, plan: Any, num_workers: int)
     return manifest
 
 
-def _pack_all(job: PreprocessConfig, planned: Outline, num_workers: int) -> dict[str, tuple[Reject, ...]]:
+def _pack_all(job: PreprocessConfig, planned: Outline, num_workers: int) -> dict[str, tuple[Problem, ...]]:
     """Pack every shard, at most ``num_workers`` at a time, and give the rejects of each.
 
     On an error or an interrupt no task is left running.
@@ -268,7 +321,7 @@ def _pack_all(job: PreprocessConfig, planned: Outline, num_workers: int) -> dict
     progress = _Progress(planned)
     waiting = iter(planned.to_pack)
     running: dict[Any, PlannedShard] = {}
-    rejects: dict[str, tuple[Reject, ...]] = {}
+    rejects: dict[str, tuple[Problem, ...]] = {}
     try:
         while True:
             for shard in islice(waiting, num_workers - len(running)):
@@ -307,34 +360,13 @@ class _Progress:
         )
 
 
-def _judge_rejects(job: PreprocessConfig, num_items: int, rejects: Sequence[Reject]) -> None:
-    """Report unusable items; more than the allowed share is an error."""
-    if not rejects:
-        return
-    summary = f"{len(rejects)} of {num_items} items are unusable: {summarize_rejects(rejects)}"
-    if len(rejects) > job.max_reject_rate * num_items:
-        raise UserError(
-            f"{summary}; at most {job.max_reject_rate:.2%} may be; "
-            "repair the source and run the same command again, or raise --max-reject-rate"
-        )
-    logger.warning("%s", summary)
-
-
-def summarize_rejects(rejects: Sequence[Reject]) -> str:
-    """Count rejects by code and quote the first messages."""
-    counts = Counter(reject.code for reject in rejects)
-    first = sorted(rejects, key=lambda reject: reject.item_id)[:_MESSAGES_SHOWN]
-    codes = ", ".join(f"{code} {count} times ({REASONS[code]})" for code, count in sorted(counts.items()))
-    return f"{codes}; first: {'; '.join(f'{reject.code} {reject.message}' for reject in first)}"
-
-
 def _get(reference: Any) -> Any:
     """Wait for a task; a user's mistake in it is raised as what it was, a bug with the worker's traceback."""
     try:
         return ray.get(reference)
     except RayTaskError as error:
         if isinstance(error.cause, UserError):
-            raise UserError(str(error.cause)) from None
+            raise type(error.cause)(str(error.cause)) from None
         raise
     except (WorkerCrashedError, NodeDiedError, OutOfMemoryError) as error:
         raise UserError(

@@ -52,7 +52,9 @@ def build_miniature(
     raw = root.parent / "raw"
     sources = miniature.build(raw, config, sorted({name.dataset for name in wanted}))
     for name in wanted:
-        job = PreprocessConfig(dataset=name.dataset, split=name.split, source=sources[name.dataset], out=root)
+        job = PreprocessConfig(
+            dataset=name.dataset, split=name.split, source=sources[name.dataset], out=root, official="ignore"
+        )
         preprocess(job, session)
 
 

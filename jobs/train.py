@@ -20,6 +20,7 @@ from jobs.curriculum import (
     Places,
     curriculum_id,
     is_trained,
+    mixture_of,
     places_of,
     releases_of,
     run_digest,
@@ -34,7 +35,6 @@ from jobs.tracking import Tracking
 from jobs.train_worker import AVERAGED, WEIGHTS, WorkerPlan, build_model, train_worker
 from jobs.training_log import TrainingLog
 from preprocessing.atomic import atomic_write
-from univs.data.loader import MixtureSource
 
 logger = logging.getLogger(__name__)
 
@@ -113,15 +113,7 @@ def _start_run(config: StageConfig, places: Places, tracking: Tracking, inputs: 
 
 
 def _fit(config: StageConfig, places: Places, start: Path, digest: str, log: TrainingLog) -> Result:
-    sources = tuple(
-        MixtureSource(
-            path=name.folder(places.releases),
-            weight=source.weight,
-            frame_range_frames=source.frame_range_frames,
-            as_images=source.as_images,
-        )
-        for name, source in zip(releases_of(config), config.sources, strict=True)
-    )
+    sources = mixture_of(config, places)
     storage, workers = places.stage / "ray", config.workers
     storage.mkdir(parents=True, exist_ok=True)
     if not (storage / digest).exists():

@@ -37,7 +37,10 @@ _PLAINER = {
 
 
 def parse_config(
-    recipes: Mapping[str, Callable[[], C]], default: str, argv: Sequence[str] | None = None
+    recipes: Mapping[str, Callable[[], C]],
+    default: str,
+    argv: Sequence[str] | None = None,
+    more_help: str = "",
 ) -> tuple[C, bool]:
     """Build the recipe that ``--recipe`` names, apply ``--a.b value`` overrides, and tell whether to dry-run.
 
@@ -53,7 +56,7 @@ def parse_config(
     recipe = recipes[name]
     description = (
         f"{_docstring(recipe)}\n\n--recipe NAME: one of {', '.join(recipes)} "
-        f"(default: {default}; shown: {name}).\n--dry-run: say what would be done and stop."
+        f"(default: {default}; shown: {name}).\n--dry-run: say what would be done and stop.{more_help}"
     )
     return _parse(recipe(), arguments, description), dry_run
 
@@ -72,6 +75,14 @@ def take_switch(arguments: list[str], flag: str) -> bool:
     found = flag in arguments
     arguments[:] = [argument for argument in arguments if argument != flag]
     return found
+
+
+def take_count(arguments: list[str], flag: str) -> int | None:
+    """Remove a flag with a whole number, at least 0; give the number, ``None`` if the flag is not there."""
+    text = _take_value(arguments, flag, "")
+    if text and not text.isdecimal():
+        fail(f"{flag}: expected a whole number, got {text!r}")
+    return int(text) if text else None
 
 
 def run_main(main: Callable[[], None]) -> NoReturn:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 REASONS: Mapping[str, str] = MappingProxyType(
     {
@@ -15,13 +15,17 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "E101": "image file missing",
         "E102": "image file empty, truncated or not decodable",
         "E103": "image size differs from the annotation's",
+        "E104": "frames of one item differ in size",
+        "E105": "annotation fits only the image turned by its EXIF orientation",
         "E110": "parallel lists differ in length, or states and masks disagree",
         "E111": "run-length size differs from the item's",
         "E112": "run lengths are corrupt or do not sum to height x width",
         "E113": "empty mask where the object is visible",
         "E117": "polygon missing, of fewer than three points, of an odd number of values, or out of range",
+        "E120": "two entries of the item's annotation share an id",
         "E122": "annotation refers to an unknown image or video",
         "E123": "unknown category id",
+        "E129": "ADE20K label value is illegal",
         "E130": "label image has the wrong mode or bit depth",
         "E131": "label image size differs from the image's",
         "E132": "VIPSeg label value is illegal",
@@ -30,12 +34,14 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "E137": "label image holds an object id that meta.json does not declare",
         "E139": "objects and regions do not cover the frame exactly once",
         "E140": "expression refers to an object that does not exist",
+        "E144": "official prompt names an object, a frame or coordinates that do not exist",
         "E151": "numbers of images and of annotations differ",
         "E153": "split list names an unknown folder",
+        "E160": "annotation is too large for one sample",
         "E190": "unsafe file name",
     }
 )
-"""Rejection codes and their meaning; the messages say what was found in which item."""
+"""Codes that reject an item, and their meaning; the messages say what was found in which item."""
 
 WARNINGS: Mapping[str, str] = MappingProxyType(
     {
@@ -45,17 +51,34 @@ WARNINGS: Mapping[str, str] = MappingProxyType(
         "W115": "official area differs from the mask's",
         "W116": "official box differs from the mask's",
         "W118": "polygon or box reaches outside the image",
+        "W133": "thing class without an instance number, or stuff class with one",
+        "W124": "categories are not those of the official release",
         "W136": "segments_info differs from the label image",
         "W137": "label image holds a few pixels of an undeclared object",
         "W138": "declared object is never visible, left out",
+        "W139": "two official label images of one frame disagree",
         "W141": "expression is empty or longer than the text encoder reads",
         "W142": "object has no expression",
         "W143": "text is not valid UTF-8, read as Latin-1",
         "W150": "video of a single frame",
         "W152": "label image without a frame",
+        "W171": "counts are not those of the official release",
     }
 )
-"""Warning codes and their meaning; the item is kept and flagged."""
+"""Codes of warnings and their meaning; the item is kept and flagged (W124 and W171: the whole release)."""
+
+FAILURES: Mapping[str, str] = MappingProxyType(
+    {
+        "E120": "two items share an id",
+        "E121": "two items share a sample key",
+        "E124": "categories are not those of the official release",
+        "E161": "shard does not hold what was written",
+        "E162": "bytes on disk are not those that were written",
+        "E170": "counts are not those of the official release",
+        "E180": "license of the dataset is not stated",
+    }
+)
+"""Codes that fail the whole build, and their meaning."""
 
 DAMAGED_FILE_ERRORS = (
     OSError,
@@ -80,6 +103,32 @@ class SourceError(ValueError):
     """The source as a whole cannot be read: one line naming file, found, expected and what to do."""
 
 
+class MissingFileError(SourceError):
+    """A file that a whole split depends on is not there: so the split is not, or not completely."""
+
+
+class BuildError(SourceError):
+    """The release as a whole is wrong; its line starts with one of ``FAILURES``."""
+
+    def __init__(self, code: str, message: str) -> None:
+        """Keep the reason.
+
+        Raises:
+            KeyError: the code is not one of ``FAILURES``.
+        """
+        super().__init__(f"{code} {FAILURES[code]}: {message}")
+        self.code = code
+        self.message = message
+
+    def __reduce__(self) -> tuple[type["BuildError"], tuple[str, str]]:
+        """Survive pickling between processes with both arguments."""
+        return type(self), (self.code, self.message)
+
+
+class DuplicateIdError(ValueError):
+    """Two entries of an annotation share an id; a plain ``dict`` would lose one of them."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
     """Something odd about an item that is kept: a warning."""
@@ -91,6 +140,19 @@ class Finding:
     """Official file it was found in, relative to the source folder."""
     pointer: str = ""
     """Where in the file: a JSON pointer (RFC 6901), a line, or a pixel."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """A row of the tables of rejects and of warnings."""
+
+    item_id: str
+    code: str
+    message: str
+    file: str = ""
+    """Official file it was found in, relative to the source folder; empty where it is in no single one."""
+    pointer: str = ""
+    """Where in the file: a JSON pointer (RFC 6901), a line, a pixel, or a member of a tar."""
 
 
 class ItemError(ValueError):
@@ -119,6 +181,15 @@ class ItemError(ValueError):
         return type(self), (self.code, self.message, self.file, self.pointer)
 
 
+def describe_damage(error: BaseException) -> str:
+    """Say what is wrong with a file but not where it lies, so that equal sources give equal messages."""
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error)
+
+
 @contextmanager
 def malformed_as_item_error(item_id: str) -> Iterator[None]:
     """Turn the errors of walking a malformed or unreadable annotation into E100."""
@@ -126,5 +197,7 @@ def malformed_as_item_error(item_id: str) -> Iterator[None]:
         yield
     except (ItemError, SourceError):
         raise
+    except DuplicateIdError as error:
+        raise ItemError("E120", f"{item_id}: {error}") from error
     except _MALFORMED_ERRORS as error:
-        raise ItemError("E100", f"{item_id}: {type(error).__name__}: {error}") from error
+        raise ItemError("E100", f"{item_id}: {type(error).__name__}: {describe_damage(error)}") from error

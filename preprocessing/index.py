@@ -1,30 +1,27 @@
-"""Make a release whole: join the done records into index, rejects and, last of all, the manifest."""
+"""Make a release whole: join the done records into its tables and, last of all, the manifest."""
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, fields
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from preprocessing.atomic import atomic_write, remove_leftovers
+from preprocessing.findings import count_by_code
 from preprocessing.plan import WORK_ORDER_FOLDER, Plan, write_work_orders
-from preprocessing.shards import DONE_SUFFIX, Reject, ShardResult, read_done
+from preprocessing.shards import DONE_SUFFIX, ShardResult, read_done
 from preprocessing.sources.source import SourceSpec
-from univs.labels import LabelSpace
-from univs.schema import (
-    IndexRow,
-    Manifest,
-    ShardEntry,
-    index_row_from_dict,
-    manifest_from_json,
-    manifest_to_json,
+from preprocessing.tables import (
+    FRAMES_NAME,
+    INDEX_NAME,
+    REJECTS_NAME,
+    WARNINGS_NAME,
+    FrameDigest,
+    write_frames,
+    write_index,
+    write_problems,
 )
+from univs.labels import LabelSpace
+from univs.schema import IndexRow, Manifest, ShardEntry, manifest_from_json, manifest_to_json
 
-INDEX_NAME, REJECTS_NAME, MANIFEST_NAME = "index.parquet", "rejects.parquet", "manifest.json"
-_ROW_GROUP_ROWS = 4096
+MANIFEST_NAME = "manifest.json"
 
 
 def begin_release(release_dir: Path, plan: Plan) -> tuple[Path, ...]:
@@ -42,19 +39,28 @@ def begin_release(release_dir: Path, plan: Plan) -> tuple[Path, ...]:
 
 
 def commit_release(
-    release_dir: Path, plan: Plan, spec: SourceSpec, label_space: LabelSpace | None
+    release_dir: Path,
+    plan: Plan,
+    spec: SourceSpec,
+    label_space: LabelSpace | None,
+    judge: Callable[[Manifest], None] = lambda manifest: None,
 ) -> Manifest:
-    """Write index, rejects and manifest of a fully packed plan, then delete what only packing needed.
+    """Write the tables and the manifest of a fully packed plan, then delete what only packing needed.
+
+    Args:
+        release_dir: Folder of the packed shards.
+        plan: What was packed.
+        spec: Facts about the dataset.
+        label_space: Its categories.
+        judge: Raises if the manifest must not be written.
 
     Raises:
         ValueError: a shard of the plan is not packed, or items in and out do not add up.
     """
     results = [_require_done(release_dir, plan, order.shard) for order in plan.orders]
-    rows = [row for result in results for row in result.rows]
-    rejects = sorted((r for result in results for r in result.rejects), key=lambda reject: reject.item_id)
-    manifest = _build_manifest(plan, spec, label_space, rows, results)
-    write_index(release_dir / INDEX_NAME, rows)
-    _write_table(release_dir / REJECTS_NAME, [asdict(reject) for reject in rejects], _REJECT_SCHEMA)
+    manifest = _build_manifest(plan, spec, label_space, results)
+    judge(manifest)
+    _write_tables(release_dir, results)
     with atomic_write(release_dir / MANIFEST_NAME) as temporary:
         temporary.write_bytes(manifest_to_json(manifest))
     _remove_scaffolding(release_dir, {entry.name for entry in manifest.shards})
@@ -79,44 +85,6 @@ def read_manifest(release_dir: Path) -> Manifest:
     return manifest
 
 
-def write_index(path: Path, rows: Sequence[IndexRow]) -> None:
-    """Write ``index.parquet`` atomically, in the order given (by shard, then position)."""
-    _write_table(path, [asdict(row) for row in rows], _INDEX_SCHEMA)
-
-
-def read_index(release_dir: Path) -> tuple[IndexRow, ...]:
-    """Read ``index.parquet``.
-
-    Raises:
-        ValueError: it is missing or damaged.
-    """
-    return tuple(index_row_from_dict(row) for row in _read_rows(release_dir / INDEX_NAME))
-
-
-def read_rejects(release_dir: Path) -> tuple[Reject, ...]:
-    """Read ``rejects.parquet``.
-
-    Raises:
-        ValueError: it is missing or damaged.
-    """
-    return tuple(Reject(**row) for row in _read_rows(release_dir / REJECTS_NAME))
-
-
-def _index_schema() -> pa.Schema:
-    hints = get_type_hints(IndexRow)
-    return pa.schema([(field.name, _column_type(hints[field.name])) for field in fields(IndexRow)])
-
-
-def _column_type(hint: Any) -> pa.DataType:
-    if get_args(hint):
-        return pa.list_(_column_type(get_args(hint)[0]))
-    return pa.int64() if hint is int else pa.string()
-
-
-_INDEX_SCHEMA = _index_schema()
-_REJECT_SCHEMA = pa.schema([(field.name, pa.string()) for field in fields(Reject)])
-
-
 def _is_whole(release_dir: Path, plan: Plan) -> bool:
     try:
         return read_manifest(release_dir).plan_digest == plan.digest
@@ -132,19 +100,18 @@ def _require_done(release_dir: Path, plan: Plan, shard: str) -> ShardResult:
 
 
 def _build_manifest(
-    plan: Plan,
-    spec: SourceSpec,
-    label_space: LabelSpace | None,
-    rows: Sequence[IndexRow],
-    results: Sequence[ShardResult],
+    plan: Plan, spec: SourceSpec, label_space: LabelSpace | None, results: Sequence[ShardResult]
 ) -> Manifest:
-    counts = Counter(reject.code for result in results for reject in result.rejects)
+    rows = [row for result in results for row in result.rows]
+    rejects = count_by_code(problem.code for result in results for problem in result.rejects)
     first_chunks = [row for row in rows if row.chunk_index == 0]
-    if len(first_chunks) + counts.total() != plan.num_items:
+    if len(first_chunks) + sum(rejects.values()) != plan.num_items:
         raise ValueError(
-            f"{plan.dataset} {plan.split}: {len(first_chunks)} items packed and {counts.total()} rejected, "
-            f"expected {plan.num_items} together; delete the release folder and run preprocess.py again"
+            f"{plan.dataset} {plan.split}: {len(first_chunks)} items packed and {sum(rejects.values())} "
+            f"rejected, expected {plan.num_items} together; delete the release folder and run preprocess.py "
+            "again"
         )
+    _require_known_categories(plan, label_space, rows)
     return Manifest(
         dataset=plan.dataset,
         split=plan.split,
@@ -156,10 +123,38 @@ def _build_manifest(
         num_frames=sum(row.num_frames for row in rows),
         num_objects=sum(row.num_objects for row in first_chunks),
         num_expressions=sum(row.num_expressions for row in first_chunks),
-        rejects=dict(sorted(counts.items())),
+        rejects=rejects,
+        warnings=count_by_code(problem.code for result in results for problem in result.warnings),
         shards=tuple(result.entry for result in results if result.entry is not None),
         plan_digest=plan.digest,
     )
+
+
+def _require_known_categories(plan: Plan, label_space: LabelSpace | None, rows: Sequence[IndexRow]) -> None:
+    known = set(label_space.label_of) if label_space else set()
+    for row in rows:
+        unknown = sorted(set(row.category_ids) - known)
+        if unknown:
+            raise ValueError(
+                f"{plan.dataset} {plan.split}: item {row.item_id} has category {unknown[0]}, which its label "
+                "space lacks; this is a mistake of the reader: report it"
+            )
+
+
+def _write_tables(release_dir: Path, results: Sequence[ShardResult]) -> None:
+    write_index(release_dir / INDEX_NAME, [row for result in results for row in result.rows])
+    write_frames(release_dir / FRAMES_NAME, _frame_digests(results))
+    write_problems(release_dir / REJECTS_NAME, [p for result in results for p in result.rejects])
+    write_problems(release_dir / WARNINGS_NAME, [p for result in results for p in result.warnings])
+
+
+def _frame_digests(results: Sequence[ShardResult]) -> list[FrameDigest]:
+    return [
+        FrameDigest(key=row.key, position=position, sha256=sha256)
+        for result in results
+        for row, digests in zip(result.rows, result.frame_sha256, strict=True)
+        for position, sha256 in enumerate(digests)
+    ]
 
 
 def _check_shard_size(path: Path, entry: ShardEntry) -> None:
@@ -167,22 +162,6 @@ def _check_shard_size(path: Path, entry: ShardEntry) -> None:
     if found != entry.size_bytes:
         what = "is missing" if found is None else f"has {found} bytes"
         raise ValueError(f"{path} {what}; expected {entry.size_bytes} bytes; run preprocess.py again")
-
-
-def _write_table(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
-    table = pa.Table.from_pylist(rows, schema=schema)
-    with atomic_write(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", row_group_size=_ROW_GROUP_ROWS)
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        raise ValueError(f"{path} not found: the release is not whole; run preprocess.py until it finishes")
-    try:
-        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path} is damaged ({error}); preprocess again") from error
-    return rows
 
 
 def _remove_scaffolding(release_dir: Path, shards: set[str]) -> None:

@@ -16,7 +16,30 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Literal
 
-from preprocessing.layouts import coco_panoptic, davis_2017, refytvos, sa_1b, vipseg, vspw, ytvis_2021
+from preprocessing.layouts import (
+    ade20k,
+    burst,
+    coco_instances,
+    coco_panoptic,
+    davis_2016,
+    davis_2017,
+    entityseg,
+    lvis,
+    mose,
+    ovis,
+    refcoco,
+    refdavis,
+    refytvos,
+    sa_1b,
+    viposeg,
+    vipseg,
+    vipseg_720p,
+    vspw,
+    ytvis_2019,
+    ytvis_2021,
+    ytvis_2022,
+    ytvos,
+)
 from preprocessing.worlds import Split, World, WorldConfig, render_world
 
 MARKER_NAME = "MINIATURE"
@@ -74,12 +97,31 @@ def _has_first_frame_object(world: World) -> bool:
 
 _LAYOUTS = {
     "coco_panoptic": _Layout(kind="image", write=coco_panoptic.write),
+    "coco_instances": _Layout(kind="image", write=coco_instances.write),
+    "lvis": _Layout(kind="image", write=lvis.write_v1),
+    "lvis_v05": _Layout(kind="image", write=lvis.write_v05),
+    "refcoco": _Layout(kind="image", write=refcoco.write_refcoco, accepts=_has_expression),
+    "refcocoplus": _Layout(kind="image", write=refcoco.write_refcocoplus, accepts=_has_expression),
+    "refcocog": _Layout(kind="image", write=refcoco.write_refcocog, accepts=_has_expression),
     "sa_1b": _Layout(kind="image", write=sa_1b.write, splits=("train",)),
+    "entityseg": _Layout(kind="image", write=entityseg.write),
+    "ade20k": _Layout(kind="image", write=ade20k.write),
+    "ytvis_2019": _Layout(kind="video", write=ytvis_2019.write),
     "ytvis_2021": _Layout(kind="video", write=ytvis_2021.write),
+    "ytvis_2022": _Layout(kind="video", write=ytvis_2022.write, splits=("val",)),
+    "ovis": _Layout(kind="video", write=ovis.write),
     "vipseg": _Layout(kind="video", write=vipseg.write),
+    "vipseg_720p": _Layout(kind="video", write=vipseg_720p.write),
     "vspw": _Layout(kind="video", write=vspw.write),
+    "viposeg": _Layout(kind="video", write=viposeg.write),
+    "ytvos_2018": _Layout(kind="video", write=ytvos.write),
+    "ytvos_2019": _Layout(kind="video", write=ytvos.write),
     "refytvos": _Layout(kind="video", write=refytvos.write, accepts=_has_expression),
+    "mose": _Layout(kind="video", write=mose.write, accepts=_has_first_frame_object),
+    "burst": _Layout(kind="video", write=burst.write),
+    "davis_2016": _Layout(kind="video", write=davis_2016.write, accepts=_has_first_frame_object),
     "davis_2017": _Layout(kind="video", write=davis_2017.write, accepts=_has_first_frame_object),
+    "refdavis": _Layout(kind="video", write=refdavis.write, accepts=refdavis.has_described_object),
 }
 
 DATASETS = tuple(_LAYOUTS)

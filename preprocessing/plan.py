@@ -11,12 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from preprocessing.atomic import atomic_write
-from preprocessing.errors import SourceError
+from preprocessing.errors import BuildError, SourceError
+from preprocessing.samples import sample_key
 from preprocessing.sources.source import Item
 from univs.labels import LabelSpace
 from univs.schema import SCHEMA_VERSION, canonical_json
 
-BUILDER_VERSION = "2"
+BUILDER_VERSION = "3"
 """Raise it whenever the same official files would give other bytes in a shard."""
 WORK_ORDER_FOLDER = "work_orders"
 
@@ -74,7 +75,8 @@ def make_plan(
     """Permute the items and cut them into shards.
 
     Raises:
-        SourceError: there are no items, or two share an id.
+        SourceError: there are no items.
+        BuildError: two share an id or a sample key.
     """
     ordered = sorted(items, key=lambda item: _rank(parameters.seed, item.item_id))
     _check_items(dataset, split, ordered)
@@ -130,9 +132,19 @@ def _check_items(dataset: str, split: str, ordered: list[Item]) -> None:
         raise SourceError(f"{dataset} {split}: the source lists no items; check --source and --split")
     for before, after in zip(ordered, ordered[1:], strict=False):
         if before.item_id == after.item_id:
-            raise SourceError(
+            raise BuildError(
+                "E120",
                 f"{dataset} {split}: item {after.item_id!r} is listed twice; expected unique ids; "
-                "repair the source's annotation"
+                "repair the source's annotation",
+            )
+    seen: dict[str, str] = {}
+    for item in ordered:
+        key = sample_key(dataset, split, item.item_id, 0)
+        other = seen.setdefault(key, item.item_id)
+        if other != item.item_id:
+            raise BuildError(
+                "E121",
+                f"{dataset} {split}: items {other!r} and {item.item_id!r} would both be {key}; rename one",
             )
 
 

@@ -3,21 +3,24 @@
 Nothing the checks cover can fail later in a training worker, so the reader needs no fallback there.
 """
 
-import io
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from types import NoneType
 
-from PIL import Image
-
-from preprocessing.errors import DAMAGED_FILE_ERRORS, Finding, ItemError
-from preprocessing.masks import mask_area
-from preprocessing.sources.files import read_range
-from preprocessing.sources.source import FileRange, SourceVideo
+from preprocessing.errors import Finding, ItemError
+from preprocessing.findings import FindingLog
+from preprocessing.frame_checks import FrameImage, check_frame, decode_frame, place_of, read_frame
+from preprocessing.geometry_checks import check_geometry
+from preprocessing.masks import mask_area, measure_masks
+from preprocessing.reference_checks import check_references, check_texts
+from preprocessing.sources.files import is_safe_name
+from preprocessing.sources.source import SourceVideo
 from univs.schema import ABSENT, IGNORED, UNKNOWN, VISIBLE, ObjectTrack, Region, VideoRecord
 
 _STATES = frozenset((VISIBLE, ABSENT, UNKNOWN, IGNORED))
-_EXTENSION_OF_FORMAT: dict[str, Literal["jpg", "png"]] = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png"}
+MAX_EXTRA_BYTES = 64 << 10
+"""Largest ``extra`` of an object; OVIS and BURST keep a word per frame there."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,10 +34,14 @@ class ValidVideo:
     """Warnings about the item."""
 
 
-def validate(video: SourceVideo) -> ValidVideo:
+def validate(video: SourceVideo, root: Path | None = None) -> ValidVideo:
     """Read and decode every frame once, and check the record against them.
 
     A frame's ``extension`` becomes what its bytes are, whatever the official file name ends in.
+
+    Args:
+        video: What a source read.
+        root: Source folder, to name files relative to it.
 
     Raises:
         ItemError: the first thing found wrong.
@@ -45,25 +52,30 @@ def validate(video: SourceVideo) -> ValidVideo:
             "E110", f"{record.item_id}: {len(video.frame_paths)} files for {record.num_frames} frames"
         )
     check_annotation(record)
-    contents: list[bytes] = []
-    frames = []
-    for frame, path in zip(record.frames, video.frame_paths, strict=True):
-        where = record.item_id if record.kind == "image" else f"{record.item_id}/{path.name}"
-        content = _read_bytes(path, where)
-        extension = _decode_image(content, path, where, (record.height, record.width))
-        contents.append(content)
-        frames.append(replace(frame, extension=extension))
+    log = FindingLog()
+    decoded = list(_decode_frames(video, root, log))
+    check_geometry(record, log)
+    check_texts(record, log)
+    if record.kind == "video" and record.num_frames == 1:
+        log.add("W150", f"{record.item_id}: kept; training clips of several frames repeat it")
+    frames = zip(record.frames, decoded, strict=True)
     return ValidVideo(
-        record=replace(record, frames=tuple(frames)), frame_bytes=tuple(contents), findings=video.findings
+        record=replace(
+            record, frames=tuple(replace(f, extension=image.extension) for f, (_, image) in frames)
+        ),
+        frame_bytes=tuple(content for content, _ in decoded),
+        findings=(*video.findings, *log.findings()),
     )
 
 
 def check_annotation(record: VideoRecord) -> None:
-    """Check objects, regions and expressions against the frame table and the size.
+    """Check objects, regions, expressions and prompts against the frame table and the size.
 
     Raises:
-        ItemError: E110, E112, E113, E139 or E140.
+        ItemError: E110, E112, E113, E123, E139, E140, E144, E160 or E190.
     """
+    _check_frame_table(record)
+    measure_masks(_masks_of(record), record.height, record.width)
     areas = [0] * record.num_frames
     for track in record.objects:
         _check_track(record, track, areas)
@@ -71,40 +83,34 @@ def check_annotation(record: VideoRecord) -> None:
         _check_region(record, region, areas)
     if record.is_partition:
         _check_partition(record, areas)
-    _check_references(record)
+    check_references(record)
 
 
-def _read_bytes(path: Path | FileRange, where: str) -> bytes:
-    try:
-        content = read_range(path) if isinstance(path, FileRange) else path.read_bytes()
-    except FileNotFoundError as error:
-        place = f"{path.path.name}" if isinstance(path, FileRange) else f"{path.parent.name}/{path.name}"
-        raise ItemError("E101", f"{where}: {place} not found; unpack the images completely") from error
-    except (OSError, ValueError) as error:
-        raise ItemError("E102", f"{where}: {path.name} unreadable: {error}") from error
-    if not content:
-        raise ItemError("E102", f"{where}: {path.name} has 0 bytes")
-    return content
+def _masks_of(record: VideoRecord) -> list[str]:
+    parts: tuple[ObjectTrack | Region, ...] = (*record.objects, *record.regions)
+    return [counts for part in parts for counts in part.rles if counts is not None]
 
 
-def _decode_image(
-    content: bytes, path: Path | FileRange, where: str, size: tuple[int, int]
-) -> Literal["jpg", "png"]:
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-            found_format, found_size = image.format, (image.height, image.width)
-    except DAMAGED_FILE_ERRORS as error:
-        # Pillow names the in-memory stream, whose address would make messages differ from run to run.
-        reason = "not an image" if "BytesIO" in str(error) else str(error)
-        raise ItemError("E102", f"{where}: {path.name} has {len(content)} bytes: {reason}") from error
-    if found_format not in _EXTENSION_OF_FORMAT:
-        raise ItemError("E102", f"{where}: {path.name} holds {found_format} data; expected JPEG or PNG")
-    if found_size != size:
-        raise ItemError(
-            "E103", f"{where}: image {found_size[1]}x{found_size[0]}; expected {size[1]}x{size[0]} (w x h)"
-        )
-    return _EXTENSION_OF_FORMAT[found_format]
+def _decode_frames(
+    video: SourceVideo, root: Path | None, log: FindingLog
+) -> Iterator[tuple[bytes, FrameImage]]:
+    for index, path in enumerate(video.frame_paths):
+        place = place_of(video.record, path, root)
+        content = read_frame(path, place)
+        image = decode_frame(content, place)
+        check_frame(image, index, video.record, place, log)
+        yield content, image
+
+
+def _check_frame_table(record: VideoRecord) -> None:
+    start = record.frames[0].index if record.chunk.index else 0
+    for position, frame in enumerate(record.frames):
+        if frame.index != start + position:
+            raise ItemError(
+                "E110", f"{record.item_id}: frame {frame.name} has index {frame.index} at place {position}"
+            )
+        if not is_safe_name(frame.name):
+            raise ItemError("E190", f"{record.item_id}: {frame.name!r}; expected a path inside the dataset")
 
 
 def _check_track(record: VideoRecord, track: ObjectTrack, areas: list[int]) -> None:
@@ -114,11 +120,39 @@ def _check_track(record: VideoRecord, track: ObjectTrack, areas: list[int]) -> N
             "E110",
             f"{where}: {len(track.states)} states, {len(track.rles)} masks, {record.num_frames} frames",
         )
+    _check_official_fields(record, track, where)
     for index, (state, counts) in enumerate(zip(track.states, track.rles, strict=True)):
         if state not in _STATES or (counts is not None) != (state == VISIBLE):
             raise ItemError("E110", f"{where} frame {index}: state {state!r} with mask {counts!r:.30}")
         if counts is not None:
             areas[index] += _checked_area(record, counts, f"{where} frame {index}")
+
+
+def _check_official_fields(record: VideoRecord, track: ObjectTrack, where: str) -> None:
+    lists = {"boxes": track.boxes, "areas": track.areas, "polygons": track.polygons}
+    for name, values in lists.items():
+        if len(values) not in (0, record.num_frames):
+            raise ItemError("E110", f"{where}: {len(values)} {name}, {record.num_frames} frames")
+    _require_numbers(track, where)
+    if track.category_id is not None and record.label_space is None:
+        raise ItemError("E123", f"{where}: category_id {track.category_id} without a label space")
+    num_bytes = len(track.extra.encode())
+    if num_bytes > MAX_EXTRA_BYTES:
+        raise ItemError(
+            "E160", f"{where}: {num_bytes} bytes of extra fields; expected at most {MAX_EXTRA_BYTES}"
+        )
+
+
+def _require_numbers(track: ObjectTrack, where: str) -> None:
+    """Refuse what JSON may hold in place of a number, and NumPy would read as one."""
+    numbers: dict[str, Iterable[object]] = {
+        "E110": (*track.areas, *(side for box in track.boxes for side in box or ())),
+        "E117": (value for outline in track.polygons for polygon in outline or () for value in polygon),
+    }
+    for code, values in numbers.items():
+        for value in values:
+            if type(value) not in (int, float, NoneType):
+                raise ItemError(code, f"{where}: {value!r:.30} is not a number")
 
 
 def _check_region(record: VideoRecord, region: Region, areas: list[int]) -> None:
@@ -145,15 +179,3 @@ def _check_partition(record: VideoRecord, areas: list[int]) -> None:
     for frame, area in zip(record.frames, areas, strict=True):
         if frame.labelled and area != expected:
             raise ItemError("E139", f"{record.item_id}: frame {frame.name}: {area} pixels of {expected}")
-
-
-def _check_references(record: VideoRecord) -> None:
-    object_ids = [track.object_id for track in record.objects]
-    if object_ids != list(range(1, len(object_ids) + 1)):
-        raise ItemError("E110", f"{record.item_id}: object ids {object_ids[:8]} are not 1..{len(object_ids)}")
-    for expression in record.expressions:
-        missing = sorted(set(expression.object_ids) - set(object_ids))
-        if missing:
-            raise ItemError(
-                "E140", f"{record.item_id}: expression {expression.expression_id} names object {missing[0]}"
-            )

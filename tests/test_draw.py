@@ -132,3 +132,23 @@ def test_curves_as_png_hold_a_line_per_series():
 
     points = [(0, 0.0), (1, 1.0)]
     assert (pixels({"a": points}) != pixels({"a": points, "b": points[::-1]})).any()
+
+
+def test_histogram_and_bars_are_svg_that_is_the_same_every_time():
+    picture = draw.histogram([1, 2, 2, 9], "objects per item", ("objects", "items"))
+    assert picture == draw.histogram([1, 2, 2, 9], "objects per item", ("objects", "items"))
+    assert ElementTree.fromstring(picture).tag.endswith("svg")
+    assert b"objects per item" in picture
+    assert picture != draw.histogram([1, 2, 2, 8], "objects per item", ("objects", "items"))
+    for values in ([], [3], [0.25, 0.5]):
+        assert draw.histogram(values).startswith(b"<?xml")
+    named = draw.bars({"cat": 3, "sky": 0}, "categories")
+    assert b"cat" in named
+    assert b"sky" in named
+
+
+def test_jpeg_reads_back_in_red_green_blue():
+    picture = np.zeros((16, 16, 3), np.uint8)
+    picture[..., 0] = 200
+    decoded = cv2.imdecode(np.frombuffer(draw.to_jpeg(picture), np.uint8), cv2.IMREAD_COLOR)
+    assert np.abs(decoded[..., ::-1].astype(int) - picture).max() < 12

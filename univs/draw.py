@@ -5,11 +5,12 @@ Legend: T frames, N masks, H, W size; colors and frames are uint8 RGB.
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -113,6 +114,13 @@ def to_png(picture: Frame) -> bytes:
     return encoded.tobytes()
 
 
+def to_jpeg(picture: Frame, quality: int = 88) -> bytes:
+    """Encode a picture small."""
+    flags = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), flags)
+    return encoded.tobytes()
+
+
 def write_video(path: Path, frames: Sequence[Frame], frames_per_s: int = 6, min_side_px: int = 360) -> None:
     """Write frames of one size as an H.264 mp4 that browsers play.
 
@@ -139,22 +147,57 @@ def curves(
     form: Literal["svg", "png"] = "svg",
 ) -> bytes:
     """Plot named series of (x, y) points and give the encoded picture; equal input gives equal bytes."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    with rc_context({"svg.hashsalt": "univs", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(7, 4), layout="constrained")
-        plot = figure.subplots()
+    with _plot(title, axes, form) as (plot, encoded):
         for name, points in series.items():
             xs, ys = zip(*points, strict=True) if points else ((), ())
             plot.plot(xs, ys, label=name, linewidth=1.2)
-        plot.set(title=title, xlabel=axes[0], ylabel=axes[1])
-        plot.grid(visible=True, alpha=0.3)
         if series:
             plot.legend(frameon=False)
-        encoded = io.BytesIO()
-        figure.savefig(encoded, format=form, metadata={"Date": None} if form == "svg" else {"Software": None})
     return encoded.getvalue()
+
+
+def histogram(
+    values: Sequence[float], title: str = "", axes: tuple[str, str] = ("value", "count"), num_bins: int = 30
+) -> bytes:
+    """Plot how often values occur, on a logarithmic scale of counts, as SVG."""
+    with _plot(title, axes, "svg") as (plot, encoded):
+        whole = all(float(value).is_integer() for value in values)
+        low, high = (min(values), max(values)) if len(values) else (0, 1)
+        step = max(1, math.ceil((high - low + 1) / num_bins))
+        bins = np.arange(low - 0.5, high + step, step) if whole else num_bins
+        plot.hist(values, bins=bins, color="#1f6feb")
+        plot.xaxis.get_major_locator().set_params(integer=whole, min_n_ticks=1)
+        plot.set_yscale("symlog", linthresh=1)
+    return encoded.getvalue()
+
+
+def bars(counts: Mapping[str, float], title: str = "", axis: str = "count") -> bytes:
+    """Plot one number per name, the first on top, as SVG."""
+    height = 1.2 + 0.22 * max(4, len(counts))
+    with _plot(title, (axis, ""), "svg", height) as (plot, encoded):
+        plot.barh(list(counts), list(counts.values()), color="#1f6feb")
+        plot.invert_yaxis()
+        plot.set_xscale("symlog", linthresh=1)
+        plot.tick_params(axis="y", labelsize=8)
+    return encoded.getvalue()
+
+
+@contextmanager
+def _plot(
+    title: str, axes: tuple[str, str], form: Literal["svg", "png"], height: float = 4.0
+) -> Iterator[tuple[Any, io.BytesIO]]:
+    """Give empty axes; they are encoded into the buffer when the block ends."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    encoded = io.BytesIO()
+    with rc_context({"svg.hashsalt": "univs", "svg.fonttype": "none"}):
+        figure = Figure(figsize=(7, height), layout="constrained")
+        plot = figure.subplots()
+        plot.set(title=title, xlabel=axes[0], ylabel=axes[1])
+        plot.grid(visible=True, alpha=0.3)
+        yield plot, encoded
+        figure.savefig(encoded, format=form, metadata={"Date": None} if form == "svg" else {"Software": None})
 
 
 def _inner_point(mask: NDArray[np.bool_]) -> tuple[int, int]:

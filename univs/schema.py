@@ -5,8 +5,8 @@ compressed run-length strings; their size is always the record's ``height`` x ``
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
@@ -92,7 +92,7 @@ class Expression:
 
     expression_id: str
     text: str
-    """As the annotator wrote it."""
+    """The official text, unchanged; where a dataset has two forms of it, the one that models train on."""
     object_ids: tuple[int, ...]
     """None for an expression that nothing answers, or whose objects are not published."""
     origin: str = ""
@@ -233,6 +233,8 @@ class Manifest:
     num_expressions: int
     rejects: Mapping[str, int]
     """Rejected items by reason code."""
+    warnings: Mapping[str, int]
+    """Warnings by code; an item may have several."""
     shards: tuple[ShardEntry, ...]
     plan_digest: str
     """Digest of the plan and builder version the shards were written from."""
@@ -240,13 +242,13 @@ class Manifest:
 
 def meta_to_json(record: VideoRecord) -> bytes:
     """Encode identity, sizes and the frame table: the ``KEY.meta.json`` member."""
-    body = {name: value for name, value in _to_dict(record).items() if name not in _ANNOTATION_FIELDS}
-    return canonical_json({"schema": SCHEMA_VERSION, **body})
+    names = [field.name for field in fields(VideoRecord) if field.name not in _ANNOTATION_FIELDS]
+    return canonical_json({"schema": SCHEMA_VERSION, **_to_dict(record, names)})
 
 
 def annotation_to_json(record: VideoRecord) -> bytes:
     """Encode objects, regions, expressions and prompts: the ``KEY.ann.json`` member."""
-    body = _to_dict(record)
+    body = _to_dict(record, _ANNOTATION_FIELDS)
     return canonical_json({name: body.get(name, []) for name in _ANNOTATION_FIELDS})
 
 
@@ -298,23 +300,42 @@ def index_row_from_dict(body: Mapping[str, Any]) -> IndexRow:
 
 def canonical_json(value: Mapping[str, Any]) -> bytes:
     """Serialize so that equal values give equal bytes: sorted keys, no spaces, UTF-8, no NaN."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode()
+    return _ENCODER.encode(value).encode()
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 _ANNOTATION_FIELDS = ("objects", "regions", "expressions", "prompts")
 
 
-def _to_dict(value: Any) -> Any:
-    """Turn a dataclass into the dict of its fields, without those that have their default."""
-    if isinstance(value, tuple):
-        return [_to_dict(entry) for entry in value]
-    if not is_dataclass(value):
+def _to_dict(value: Any, names: Iterable[str]) -> dict[str, Any]:
+    """Give the named fields of a dataclass, without those that have their default."""
+    defaults, plain = _defaults_of(type(value)), {}
+    for name in names:
+        part = getattr(value, name)
+        if part != defaults[name]:
+            plain[name] = _to_plain(part)
+    return plain
+
+
+def _to_plain(value: Any) -> Any:
+    """Turn tuples into lists, and dataclasses into dicts without the fields that have their default."""
+    if value is None or isinstance(value, str | int | float):
         return value
-    held = {field.name: getattr(value, field.name) for field in fields(value)}
-    defaults = {field.name: field.default for field in fields(value) if field.default is not MISSING}
-    return {name: _to_dict(part) for name, part in held.items() if part != defaults.get(name, MISSING)}
+    if isinstance(value, tuple):
+        return [_to_plain(entry) for entry in value]
+    return _to_dict(value, _defaults_of(type(value))) if is_dataclass(value) else value
+
+
+_defaults: dict[type, Mapping[str, Any]] = {}
+
+
+def _defaults_of(kind: type) -> Mapping[str, Any]:
+    """Give the default of every field of a dataclass, ``MISSING`` for those without; looked up once."""
+    if kind not in _defaults:
+        _defaults[kind] = {field.name: field.default for field in fields(kind)}
+    return _defaults[kind]
 
 
 def _tuples(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,18 +25,28 @@ FRAME_STEP = 3
 _NUM_INSTANCES = 100
 
 
-def write(root: Path, split: Split, worlds: Iterable[World]) -> None:
-    """Write every world as a panoptic video and list it in the split file."""
+def write(
+    root: Path, split: Split, worlds: Iterable[World], images: str = "imgs", masks: str = "panomasks"
+) -> None:
+    """Write every world as a panoptic video and list it in the split file.
+
+    Args:
+        root: The dataset's folder.
+        split: Which list to write.
+        worlds: The videos.
+        images: Folder of the images, below ``root``.
+        masks: Folder of the label PNGs, below ``root``.
+    """
     video_ids = []
     for position, world in enumerate(worlds):
         values = pixel_values(world)[world.ids]
         video_ids.append(world.video_id)
         for frame, pixels in enumerate(values):
             name = f"{first_frame_number(position) + FRAME_STEP * frame:08d}"
-            write_jpeg(root / "imgs" / world.video_id / f"{name}.jpg", world.frames[frame])
-            write_png(root / "panomasks" / world.video_id / f"{name}.png", pixels)
+            write_jpeg(root / images / world.video_id / f"{name}.jpg", world.frames[frame])
+            write_png(root / masks / world.video_id / f"{name}.png", pixels)
     (root / f"{split}.txt").write_text("".join(f"{video_id}\n" for video_id in video_ids), encoding="utf-8")
-    write_json(root / "panoVIPSeg_categories.json", _categories())
+    write_json(root / "panoVIPSeg_categories.json", categories())
     write_json(root / "label_num_dic_final.json", label_numbers())
 
 
@@ -69,7 +79,8 @@ def label_numbers() -> dict[str, str]:
     return {"others": "0", **{name: str(number) for number, name in enumerate(CLASS_TABLE, start=1)}}
 
 
-def _categories() -> list[dict[str, object]]:
+def categories() -> list[dict[str, object]]:
+    """Give ``panoVIPSeg_categories.json``."""
     colors = [*COLORS.values(), (120, 120, 120)]
     return [
         {"id": file_id, "name": name, "isthing": int(name in THING_NAMES), "color": list(colors[file_id])}

@@ -1,35 +1,49 @@
-"""COCO 2017 panoptic: 118,287 train and 5,000 val images, 80 thing and 53 stuff classes.
+"""COCO 2017 panoptic: 118,287 train, 5,000 val and 40,670 test images, 80 thing and 53 stuff classes.
 
 Format, from the panopticapi documentation: a label PNG holds ``id = R + 256 G + 65536 B`` per pixel, 0 is
-void, and ``segments_info`` lists exactly the other ids with category and crowd flag. Category ids are sparse
-(1..200). Thing crowds stay objects with their crowd flag. ``item_id`` is the image's file stem.
+void, and ``segments_info`` lists exactly the other ids with category, area, box and crowd flag. Category ids
+are sparse (1..200). Thing crowds stay objects with their crowd flag. The test split has only an image list,
+which names no stuff. ``item_id`` is the image's file stem.
 """
 
 import json
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from preprocessing.errors import ItemError, SourceError, malformed_as_item_error
-from preprocessing.masks import encode_label_map
-from preprocessing.sources.files import (
-    OfficialFile,
-    index_by,
-    load_json,
-    require_root,
-    require_safe_name,
-    to_payload,
+from preprocessing.errors import Finding, ItemError, malformed_as_item_error
+from preprocessing.sources.coco_instances import IMAGE_LIST
+from preprocessing.sources.coco_json import (
+    CocoFiles,
+    ImageEntry,
+    image_entry,
+    image_licenses,
+    malformed_as_source_error,
+    parse_entry,
+    place_by,
+    to_items,
+    unlisted,
 )
-from preprocessing.sources.label_images import COLOR_MODES, read_label_image, require_label_size
-from preprocessing.sources.source import Item, SourceSpec, SourceVideo, require_split
-from preprocessing.sources.tracks import build_frames, build_region, build_tracks
-from univs.labels import Category, LabelSpace
-from univs.schema import VideoRecord
+from preprocessing.sources.coco_record import LICENSE, file_name, read_record
+from preprocessing.sources.coco_segments import add_segments
+from preprocessing.sources.files import OfficialFile, load_json
+from preprocessing.sources.official_fields import located
+from preprocessing.sources.source import ExpectedCounts, Item, SourceSpec, SourceVideo, require_split
+from univs.labels import LabelSpace
 
-VOID_ID = 0
+_FILES = CocoFiles(
+    label_space_name="coco_panoptic",
+    files={
+        split: OfficialFile(
+            path=f"annotations/panoptic_{split}2017.json",
+            expected="the COCO 2017 panoptic annotations",
+            remedy="unzip panoptic_annotations_trainval2017.zip there",
+        )
+        for split in ("train", "val")
+    },
+    has_stuff=True,
+)
 
 
 class CocoPanoptic:
@@ -39,135 +53,83 @@ class CocoPanoptic:
         name="coco_panoptic",
         task="detection",
         kind="image",
-        needs="{train,val}2017/*.jpg, annotations/panoptic_{train,val}2017.json and folders of PNGs",
-        expects="118,287 train and 5,000 val images, 133 categories",
-        license="CC-BY-4.0 (annotations); images under their Flickr licenses",
-        splits=("train", "val"),
+        needs="{train,val,test}2017/*.jpg, annotations/panoptic_{train,val}2017.json with folders of PNGs, "
+        "and annotations/image_info_test2017.json",
+        expects="118,287 train, 5,000 val and 40,670 test images, 133 categories",
+        license=LICENSE,
+        splits=("train", "val", "test"),
+        counts={
+            "train": ExpectedCounts(num_items=118_287),
+            "val": ExpectedCounts(num_items=5_000),
+            "test": ExpectedCounts(num_items=40_670),
+        },
+        label_space_name="coco_panoptic",
     )
 
     def label_space(self, root: Path) -> LabelSpace:
         """Read the categories from the smaller annotation file that is there."""
-        require_root(root)
-        split = "val" if (root / _annotation_file("val").path).exists() else "train"
-        return _parse_label_space(load_json(root, _annotation_file(split), ("categories",)))
+        return _FILES.label_space(root)
 
     def scan(self, root: Path, split: str) -> Iterator[Item]:
         """List the images by id; also annotations of unknown images, which ``read`` rejects."""
         require_split(self.spec, split)
-        body = load_json(root, _annotation_file(split), ("images", "annotations", "categories"))
-        known = _parse_label_space(body).label_of.keys()
-        _require_same_categories(root, split, _parse_label_space(body), self.label_space(root))
-        try:
-            images = index_by(body["images"], "id")
-            annotations = index_by(body["annotations"], "image_id")
-        except (KeyError, TypeError, ValueError) as error:
-            raise SourceError(
-                f"--source {root}: {_annotation_file(split).path} has a malformed image or annotation "
-                f"({type(error).__name__}: {error}); expected COCO panoptic fields; download it again"
-            ) from error
-        for image_id in sorted(images.keys() | annotations.keys()):
-            yield _scan_image(image_id, images.get(image_id), annotations.get(image_id), known)
+        yield from to_items(_load_entries(root, split))
 
     def read(self, root: Path, split: str, item: Item) -> SourceVideo:
         """Decode the label PNG and match it with ``segments_info``."""
-        with malformed_as_item_error(item.item_id):
-            return _read_image(self.spec, root, split, item)
+        with located(_official_file(split).path), malformed_as_item_error(item.item_id):
+            entry = parse_entry(item.item_id, json.loads(item.payload)["entry"])
+            if entry.annotations == []:
+                message = f"{item.item_id}: images[] lists it, but no panoptic annotation does"
+                raise ItemError("E151", message, pointer=entry.pointer)
+            name = file_name(item.item_id, entry)
+            bare = replace(entry, annotations=None, annotation_indices=())
+            official = {**entry.image, **_leftover(item.item_id, entry)}
+            record, _ = read_record(self.spec, split, item.item_id, bare, name, official)
+            findings: tuple[Finding, ...] = ()
+            if entry.annotations is not None:
+                record, findings = add_segments(record, entry, root, f"annotations/panoptic_{split}2017")
+            path = root / f"{split}2017" / name
+            return SourceVideo(record=record, frame_paths=(path,), findings=findings)
 
 
-def decode_segment_ids(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """Turn a [H, W, 3] label PNG into [H, W] segment ids."""
-    channels = rgb.astype(np.int32)
-    return channels[..., 0] + 256 * channels[..., 1] + 65536 * channels[..., 2]
+def _official_file(split: str) -> OfficialFile:
+    return _FILES.files.get(split, IMAGE_LIST)
 
 
-def _annotation_file(split: str) -> OfficialFile:
-    return OfficialFile(
-        path=f"annotations/panoptic_{split}2017.json",
-        expected="the COCO 2017 panoptic annotations",
-        remedy="unzip panoptic_annotations_trainval2017.zip there",
-    )
+def _load_entries(root: Path, split: str) -> dict[int, ImageEntry]:
+    official = _official_file(split)
+    if split not in _FILES.files:
+        body, space = load_json(root, official, ("images",)), None
+    else:
+        body, space = _FILES.load_body(root, split)
+    with malformed_as_source_error(root, official):
+        images, licenses = place_by(body["images"], "id"), image_licenses(body)
+        groups = place_by(body["annotations"], "image_id") if space else {}
+        entries = {}
+        for image_id in sorted(images.keys() | groups.keys()):
+            group = [groups[image_id]] if image_id in groups else []
+            entry = image_entry(official.path, images.get(image_id), licenses, group if space else None)
+            unknown = unlisted(_named_categories(entry), space) if space else ()
+            entries[image_id] = replace(entry, unknown_categories=unknown)
+        return entries
 
 
-def _parse_label_space(body: dict[str, Any]) -> LabelSpace:
-    try:
-        rows = [(int(row["id"]), str(row["name"]), bool(row["isthing"])) for row in body["categories"]]
-        categories = tuple(Category(category_id=i, name=n, is_thing=t) for i, n, t in sorted(rows))
-        return LabelSpace(name="coco_panoptic", categories=categories)
-    except (KeyError, TypeError, ValueError) as error:
-        raise SourceError(
-            f"annotations/panoptic_*2017.json: categories are malformed ({type(error).__name__}: {error}); "
-            "expected id, name and isthing in each; download the COCO 2017 panoptic annotations again"
-        ) from error
+def _named_categories(entry: ImageEntry) -> Iterator[tuple[str, Any]]:
+    for index, annotation in zip(entry.annotation_indices, entry.annotations or (), strict=True):
+        segments = annotation.get("segments_info")
+        # What is no list of objects is left to ``read``, which rejects the one item.
+        for position, segment in enumerate(segments if isinstance(segments, list) else ()):
+            if isinstance(segment, dict):
+                pointer = f"/annotations/{index}/segments_info/{position}/category_id"
+                yield pointer, segment.get("category_id")
 
 
-def _require_same_categories(root: Path, split: str, found: LabelSpace, expected: LabelSpace) -> None:
-    if found != expected:
-        raise SourceError(
-            f"--source {root}: {_annotation_file(split).path} lists {len(found.categories)} categories that "
-            f"differ from the {len(expected.categories)} of the other split; expected one table; "
-            "take both files from the same release"
-        )
-
-
-def _scan_image(
-    image_id: int,
-    image: Mapping[str, Any] | None,
-    annotation: Mapping[str, Any] | None,
-    known: Container[int],
-) -> Item:
-    segments = (annotation or {}).get("segments_info")
-    categories = (
-        [s.get("category_id") for s in segments if isinstance(s, dict)] if isinstance(segments, list) else []
-    )
-    unknown = sorted({str(c) for c in categories if not isinstance(c, int) or c not in known})
-    payload = to_payload(image=image, annotation=annotation, unknown_categories=unknown)
-    return Item(item_id=f"{image_id:012d}", num_frames=1, payload=payload)
-
-
-def _read_image(spec: SourceSpec, root: Path, split: str, item: Item) -> SourceVideo:
-    payload = json.loads(item.payload)
-    image, annotation, where = payload["image"], payload["annotation"], item.item_id
-    _check_payload(where, image, annotation, payload["unknown_categories"])
-    height, width = int(image["height"]), int(image["width"])
-    png_name = require_safe_name(where, annotation["file_name"])
-    jpg_name = require_safe_name(where, image["file_name"])
-    rgb = read_label_image(root / f"annotations/panoptic_{split}2017" / png_name, COLOR_MODES, where)
-    require_label_size(rgb, height, width, where)
-    masks = encode_label_map(decode_segment_ids(rgb))
-    segments = index_by(annotation["segments_info"], "id")
-    _check_segments(where, masks.keys() - {VOID_ID}, segments.keys())
-    crowds = frozenset(i for i, segment in segments.items() if segment.get("iscrowd", 0))
-    record = VideoRecord(
-        dataset=spec.name,
-        split=split,
-        item_id=item.item_id,
-        kind="image",
-        height=height,
-        width=width,
-        label_space="coco_panoptic",
-        frames=build_frames([jpg_name]),
-        objects=build_tracks([masks], {i: int(s["category_id"]) for i, s in segments.items()}, crowds),
-        regions=build_region([masks], VOID_ID, "void"),
-        is_partition=True,
-        license=spec.license,
-    )
-    return SourceVideo(record=record, frame_paths=(root / f"{split}2017" / jpg_name,))
-
-
-def _check_payload(where: str, image: Any, annotation: Any, unknown_categories: Sequence[str]) -> None:
-    if image is None:
-        raise ItemError("E122", f"{where}: annotation of an image that images[] does not list")
-    if annotation is None:
-        raise ItemError("E151", f"{where}: images[] lists it, but no panoptic annotation does")
-    if unknown_categories:
-        raise ItemError("E123", f"{where}: category_id {', '.join(unknown_categories)} not in categories[]")
-
-
-def _check_segments(where: str, in_png: set[int], in_json: Any) -> None:
-    only_png, only_json = sorted(in_png - in_json), sorted(in_json - in_png)
-    if only_png:
-        raise ItemError("E135", f"{where}: id {only_png[0]} in the PNG only ({len(only_png)} such ids)")
-    if only_json:
-        raise ItemError(
-            "E135", f"{where}: id {only_json[0]} in segments_info only ({len(only_json)} such ids)"
-        )
+def _leftover(item_id: str, entry: ImageEntry) -> dict[str, Any]:
+    """Keep what the image's annotation says beyond its segments, if it is more than its PNG's usual name."""
+    for annotation in entry.annotations or ():
+        usual = {"image_id": int(item_id), "file_name": f"{item_id}.png"}
+        rest = {name: value for name, value in annotation.items() if usual.get(name) != value}
+        rest.pop("segments_info", None)
+        return {"annotation": rest} if rest else {}
+    return {}

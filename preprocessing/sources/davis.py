@@ -1,28 +1,33 @@
-"""DAVIS 2016 (one object per sequence) and DAVIS 2017 (several), 480p, every frame annotated.
+"""DAVIS 2016 (one object per sequence) and DAVIS 2017 (several), every frame annotated.
 
 Label PNGs hold object ids as stored palette indices, 0 is background. In 2017 the value 255 is void and not
-judged; in 2016 any non-zero value is the one object. 2017 has 60 train and 30 val sequences, 2016 has 30 and
-20. The 2016 archive lists image and mask pairs in ``ImageSets/480p/``; later archives list sequence names in
-``ImageSets/{2016,2017}/``. ``item_id`` is the sequence's name.
+judged; in 2016 any non-zero value is the one object. 2017 has 60 train, 30 val, 30 test-dev and 30
+test-challenge sequences, 10,459 frames and 376 objects in all; 2016 has 30 train and 20 val. The test sets
+publish the labels of frame 0 only. The 2016 archive lists image and mask pairs in ``ImageSets/480p/``;
+later archives list sequence names in ``ImageSets/{2016,2017}/``. The 480p pictures are read, or those in
+full resolution where they lie alone. Where there is a ``Scribbles`` folder (interactive track of 2017), its
+strokes become prompts. ``item_id`` is the sequence's name.
 """
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from preprocessing.errors import malformed_as_item_error
-from preprocessing.sources.files import OfficialFile, list_names, read_lines, require_safe_name
-from preprocessing.sources.label_images import INDEX_MODES
-from preprocessing.sources.source import Item, SourceSpec, SourceVideo, require_split
-from preprocessing.sources.tracks import build_frames, build_region, build_tracks
-from preprocessing.sources.video_folders import read_label_video, require_dense_labels, scan_video_folders
-from univs.schema import VideoRecord
+from preprocessing.sources.davis_labels import read_sequence
+from preprocessing.sources.davis_scribbles import Scribbles, read_scribbles
+from preprocessing.sources.files import OfficialFile, read_lines, require_safe_name
+from preprocessing.sources.first_masks import mask_prompts
+from preprocessing.sources.official_fields import located
+from preprocessing.sources.source import ExpectedCounts, Item, SourceSpec, SourceVideo, require_split
+from preprocessing.sources.tracks import build_frames
+from preprocessing.sources.video_folders import scan_video_folders
+from univs.schema import Completeness, VideoRecord
 
-BACKGROUND, VOID = 0, 255
-_IMAGES, _LABELS = "JPEGImages/480p", "Annotations/480p"
-_LICENSE = "BSD-2-Clause (annotations)"
-_NEEDS = f"{_IMAGES}/<sequence>/*.jpg, {_LABELS}/<sequence>/*.png and ImageSets/"
+FIRST_FRAME_SPLITS = ("test-dev", "test-challenge")
+LICENSE = "BSD-2-Clause (annotations)"
+_NEEDS = "JPEGImages/480p/<sequence>/*.jpg, Annotations/480p/<sequence>/*.png and ImageSets/"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,36 +44,47 @@ class Davis:
     def scan(self, root: Path, split: str) -> Iterator[Item]:
         """List the split's sequences by name."""
         require_split(self.spec, split)
-        names = _read_sequence_names(root, self.year, split)
-        return scan_video_folders(names, lambda name: root / _IMAGES / name)
+        names = read_sequence_names(root, self.year, split)
+        images = root / "JPEGImages" / resolution_of(root)
+        return scan_video_folders(names, lambda name: images / name)
 
     def read(self, root: Path, split: str, item: Item) -> SourceVideo:
         """Decode the sequence's label PNGs."""
-        with malformed_as_item_error(item.item_id):
+        labels = f"Annotations/{resolution_of(root)}/{item.item_id}"
+        with located(labels), malformed_as_item_error(item.item_id):
             return self._read_sequence(root, split, item)
 
     def _read_sequence(self, root: Path, split: str, item: Item) -> SourceVideo:
         name = require_safe_name(item.item_id, item.item_id)
-        frames = json.loads(item.payload)["frames"]
-        require_dense_labels(name, frames, list_names(root / _LABELS / name, ".png"))
-        paths = [root / _LABELS / name / f"{Path(frame).stem}.png" for frame in frames]
-        labels = read_label_video(paths, name, INDEX_MODES, is_binary=self.year == 2016)
-        has_void = self.year == 2017
-        values = labels.values - {BACKGROUND} - ({VOID} if has_void else set())
+        frames: list[str] = json.loads(item.payload)["frames"]
+        folder = f"Annotations/{resolution_of(root)}/{name}"
+        is_dense = split not in FIRST_FRAME_SPLITS
+        sequence = read_sequence(root, folder, frames, is_dense=is_dense, is_binary=self.year == 2016)
+        scribbles = read_scribbles(root, name, sequence) if self.year == 2017 else Scribbles()
         record = VideoRecord(
             dataset=self.spec.name,
             split=split,
             item_id=name,
             kind="video",
-            height=labels.height,
-            width=labels.width,
+            height=sequence.labels.height,
+            width=sequence.labels.width,
             label_space=None,
-            frames=build_frames(frames),
-            objects=build_tracks(labels.frames, dict.fromkeys(values)),
-            regions=build_region(labels.frames, VOID, "void") if has_void else (),
+            frames=build_frames(frames, [frame is not None for frame in sequence.labels.frames]),
+            objects=sequence.objects,
+            regions=sequence.regions,
+            prompts=(*(() if split == "train" else mask_prompts(sequence.objects)), *scribbles.prompts),
+            completeness=Completeness(is_partial=True),
+            ground_truth="full" if sequence.is_full else "first_frame",
             license=self.spec.license,
+            group=f"davis:{name}",
+            extra=scribbles.extra,
         )
-        return SourceVideo(record=record, frame_paths=tuple(root / _IMAGES / name / f for f in frames))
+        images = root / "JPEGImages" / resolution_of(root) / name
+        return SourceVideo(
+            record=record,
+            frame_paths=tuple(images / frame for frame in frames),
+            findings=sequence.findings,
+        )
 
 
 DAVIS_2017 = Davis(
@@ -76,10 +92,15 @@ DAVIS_2017 = Davis(
         name="davis_2017",
         task="sot",
         kind="video",
-        needs=f"{_NEEDS}2017/{{train,val}}.txt",
-        expects="60 train and 30 val sequences",
-        license=_LICENSE,
-        splits=("train", "val"),
+        needs=f"{_NEEDS}2017/<split>.txt; Scribbles/<sequence>/*.json if wanted",
+        expects="60 train, 30 val, 30 test-dev and 30 test-challenge sequences (tests: first masks only)",
+        license=LICENSE,
+        splits=("train", "val", *FIRST_FRAME_SPLITS),
+        counts={
+            "train": ExpectedCounts(num_items=60),
+            **{split: ExpectedCounts(num_items=30) for split in ("val", *FIRST_FRAME_SPLITS)},
+        },
+        prompts=("mask", "scribble"),
     ),
     year=2017,
 )
@@ -90,14 +111,28 @@ DAVIS_2016 = Davis(
         kind="video",
         needs=f"{_NEEDS}480p/{{train,val}}.txt (pairs) or ImageSets/2016/{{train,val}}.txt (names)",
         expects="30 train and 20 val sequences",
-        license=_LICENSE,
+        license=LICENSE,
         splits=("train", "val"),
+        counts={"train": ExpectedCounts(num_items=30), "val": ExpectedCounts(num_items=20)},
+        prompts=("mask",),
     ),
     year=2016,
 )
 
 
-def _read_sequence_names(root: Path, year: int, split: str) -> set[str]:
+def resolution_of(root: Path) -> str:
+    """Tell which of the two archives lies in the folder; 480p, which results are reported on, if both do."""
+    folder = root / "JPEGImages"
+    is_full_only = (folder / "Full-Resolution").is_dir() and not (folder / "480p").is_dir()
+    return "Full-Resolution" if is_full_only else "480p"
+
+
+def read_sequence_names(root: Path, year: int, split: str) -> set[str]:
+    """Read a split's list of names, or of pairs of an image and a mask.
+
+    Raises:
+        SourceError: it is missing or empty.
+    """
     official = OfficialFile(
         path=f"ImageSets/{year}/{split}.txt",
         expected=f"the sequence list of DAVIS {year}",
@@ -105,9 +140,7 @@ def _read_sequence_names(root: Path, year: int, split: str) -> set[str]:
     )
     pairs = root / f"ImageSets/480p/{split}.txt"
     if year == 2016 and pairs.exists() and not (root / official.path).exists():
-        official = OfficialFile(
-            path=f"ImageSets/480p/{split}.txt", expected=official.expected, remedy=official.remedy
-        )
+        official = replace(official, path=f"ImageSets/480p/{split}.txt")
     return {_sequence_of(line) for line in read_lines(root, official)}
 
 

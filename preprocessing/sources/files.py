@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from preprocessing.errors import ItemError, SourceError
+from preprocessing.errors import DuplicateIdError, ItemError, MissingFileError, SourceError
 from preprocessing.sources.source import FileRange
 from univs.schema import canonical_json
 
@@ -39,11 +39,11 @@ def load_json(root: Path, official: OfficialFile, fields: tuple[str, ...] = ()) 
     """Parse a whole-split JSON file whose top level is an object with these fields (if any are named).
 
     Raises:
-        SourceError: the file is missing, truncated, or has another shape.
+        SourceError: the file is missing (``MissingFileError``), truncated, or has another shape.
     """
     text = _read_text(root, official)
     try:
-        body = json.loads(text, parse_constant=_refuse_constant, parse_float=_parse_finite)
+        body = parse_json(text)
     except (ValueError, RecursionError) as error:
         found = f"is not whole JSON ({len(text)} characters, {error})"
         raise SourceError(_complaint(root, official, found)) from error
@@ -53,11 +53,20 @@ def load_json(root: Path, official: OfficialFile, fields: tuple[str, ...] = ()) 
     return body
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON without NaN and infinities, which are none.
+
+    Raises:
+        ValueError, RecursionError: it is not whole JSON.
+    """
+    return json.loads(text, parse_constant=_refuse_constant, parse_float=_parse_finite)
+
+
 def read_lines(root: Path, official: OfficialFile) -> tuple[str, ...]:
     """Read a split list: its non-empty lines, stripped, in file order.
 
     Raises:
-        SourceError: the file is missing, empty, not text, or names an item twice.
+        SourceError: the file is missing (``MissingFileError``), empty, not text, or names an item twice.
     """
     lines = tuple(line.strip() for line in _read_text(root, official).splitlines() if line.strip())
     if not lines:
@@ -72,13 +81,13 @@ def index_by(entries: Iterable[Mapping[str, Any]], field: str) -> dict[int, Mapp
     """Key annotation entries by an integer field.
 
     Raises:
-        ValueError: two entries share the value; a plain ``dict`` would lose one of them.
+        DuplicateIdError: two entries share the value.
     """
     indexed: dict[int, Mapping[str, Any]] = {}
     for entry in entries:
         key = int(entry[field])
         if key in indexed:
-            raise ValueError(f"{field} {key} twice")
+            raise DuplicateIdError(f"{field} {key} twice")
         indexed[key] = entry
     return indexed
 
@@ -146,9 +155,10 @@ def _read_text(root: Path, official: OfficialFile) -> str:
         return (root / official.path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise SourceError(_complaint(root, official, f"is not UTF-8 text ({error.reason})")) from error
+    except FileNotFoundError as error:
+        raise MissingFileError(_complaint(root, official, "not found")) from error
     except OSError as error:
-        found = "not found" if isinstance(error, FileNotFoundError) else f"unreadable ({error.strerror})"
-        raise SourceError(_complaint(root, official, found)) from error
+        raise SourceError(_complaint(root, official, f"unreadable ({error.strerror})")) from error
 
 
 def _complaint(root: Path, official: OfficialFile, found: str) -> str:

@@ -1,33 +1,40 @@
 """Refer-YouTube-VOS: 3,471 train and 202 val videos, referring expressions over YouTube-VOS 2019 objects.
 
-Label PNGs hold object ids as palette indices, 0 is background; a frame without a PNG is not annotated.
-Several expressions may name one object, about 71 train objects have none: masks are stored once per object
-and expressions refer to them. The shipped ``valid`` list also names the test videos, so names in
-``meta_expressions/test`` are left out of it. Expressions without ``obj_id`` mean server-side ground truth.
-``item_id`` is the video's folder name.
+Images and masks are those of YouTube-VOS, see there. ``meta_expressions/<split>/meta_expressions.json`` lists
+per video its ``frames`` and ``expressions`` ({"0": {"exp", "obj_id"}}). Several expressions may name one
+object, about 71 train objects have none: masks are stored once per object and expressions refer to them. The
+shipped ``valid`` list also names the test videos, so names in ``meta_expressions/test`` are left out of it.
+Expressions without ``obj_id`` mean server-side ground truth. Later downloads have no ``train/meta.json``,
+and ``test`` is no longer published. 12,913 of the train expressions are of whole videos. ``item_id`` is the
+video's folder name.
 """
 
 import json
-import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from preprocessing.errors import ItemError, SourceError, malformed_as_item_error
-from preprocessing.masks import mask_area
-from preprocessing.sources.files import OfficialFile, list_names, load_json, require_safe_name, to_payload
-from preprocessing.sources.label_images import INDEX_MODES, read_image_size
-from preprocessing.sources.source import Item, SourceSpec, SourceVideo, require_split
+from preprocessing.errors import Finding, ItemError, SourceError, malformed_as_item_error
+from preprocessing.sources.files import OfficialFile, load_json, require_safe_name, to_payload
+from preprocessing.sources.label_images import read_image_size
+from preprocessing.sources.official_fields import extra_json, located
+from preprocessing.sources.source import ExpectedCounts, Item, SourceSpec, SourceVideo, require_split
 from preprocessing.sources.tracks import build_frames, build_tracks
-from preprocessing.sources.video_folders import LabelVideo, read_label_video
-from univs.schema import Expression, ObjectTrack, VideoRecord
+from preprocessing.sources.video_folders import LabelVideo
+from preprocessing.sources.vos_folders import (
+    BACKGROUND,
+    Declared,
+    DeclaredTracks,
+    join_declared,
+    load_declared,
+    read_sparse_labels,
+    stored_rate,
+)
+from preprocessing.sources.ytvos import FOLDER_OF_SPLIT
+from univs.schema import Completeness, Expression, ObjectTrack, VideoRecord
 
-logger = logging.getLogger(__name__)
-
-BACKGROUND = 0
-_FOLDER_OF_SPLIT = {"train": "train", "val": "valid"}
-_STRAY_PIXELS = 16
-"""Undeclared ids smaller than this in every frame are palette noise, kept with a warning."""
+Entries = list[tuple[str, Mapping[str, Any]]]
+"""Expressions as the JSON holds them, by their ids."""
 
 
 class RefYouTubeVos:
@@ -40,18 +47,25 @@ class RefYouTubeVos:
         needs="{train,valid}/{JPEGImages,Annotations}/<video>/ and meta_expressions/{train,valid}/*.json",
         expects="3,471 train and 202 val videos",
         license="CC-BY-4.0 (annotations); videos under YouTube terms",
-        splits=("train", "val"),
+        splits=("train", "val", "test"),
+        counts={
+            "train": ExpectedCounts(num_items=3471),
+            "val": ExpectedCounts(num_items=202),
+            "test": ExpectedCounts(num_items=305),
+        },
+        prompts=("expression",),
     )
 
     def label_space(self, root: Path) -> None:
-        """Objects are named by expressions and have no class."""
+        """Objects are named by expressions; their category words stay in ``extra``."""
 
     def scan(self, root: Path, split: str) -> Iterator[Item]:
         """List the videos of the expression file by name."""
         require_split(self.spec, split)
-        folder = _FOLDER_OF_SPLIT[split]
+        folder = FOLDER_OF_SPLIT[split]
         videos = _load_videos(root, folder)
-        declared = _load_declared_objects(root, folder)
+        has_meta = (root / _meta_file(folder).path).exists()
+        declared = load_declared(root, _meta_file(folder)) if has_meta else {}
         held_out = _load_test_names(root) if split == "val" else frozenset()
         for name in sorted(videos.keys() - held_out):
             video = videos[name]
@@ -64,7 +78,8 @@ class RefYouTubeVos:
 
     def read(self, root: Path, split: str, item: Item) -> SourceVideo:
         """Decode the label PNGs that exist and attach the expressions."""
-        with malformed_as_item_error(item.item_id):
+        file = _expression_file(FOLDER_OF_SPLIT[split]).path
+        with located(file, f"/videos/{item.item_id}"), malformed_as_item_error(item.item_id):
             return _read_video(self.spec, root, split, item)
 
 
@@ -73,6 +88,14 @@ def _expression_file(folder: str) -> OfficialFile:
         path=f"meta_expressions/{folder}/meta_expressions.json",
         expected="the Refer-YouTube-VOS expressions",
         remedy="unzip meta_expressions.zip there",
+    )
+
+
+def _meta_file(folder: str) -> OfficialFile:
+    return OfficialFile(
+        path=f"{folder}/meta.json",
+        expected="the YouTube-VOS object list",
+        remedy="take it from YouTube-VOS 2019 or delete it",
     )
 
 
@@ -87,25 +110,6 @@ def _load_videos(root: Path, folder: str) -> dict[str, Any]:
     return videos
 
 
-def _load_declared_objects(root: Path, folder: str) -> dict[str, list[str]]:
-    """Read object ids by video from ``meta.json``, which later downloads no longer contain."""
-    if not (root / folder / "meta.json").exists():
-        return {}
-    official = OfficialFile(
-        path=f"{folder}/meta.json",
-        expected="the YouTube-VOS object list",
-        remedy="take it from YouTube-VOS 2019 or delete it",
-    )
-    body = load_json(root, official, ("videos",))
-    try:
-        return {name: sorted(video["objects"]) for name, video in body["videos"].items()}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise SourceError(
-            f"--source {root}: {official.path} is malformed ({type(error).__name__}: {error}); "
-            f"expected {official.expected}; {official.remedy}"
-        ) from error
-
-
 def _load_test_names(root: Path) -> frozenset[str]:
     if not (root / _expression_file("test").path).exists():
         return frozenset()
@@ -114,15 +118,16 @@ def _load_test_names(root: Path) -> frozenset[str]:
 
 def _read_video(spec: SourceSpec, root: Path, split: str, item: Item) -> SourceVideo:
     payload = json.loads(item.payload)
-    video, folder = payload["video"], root / _FOLDER_OF_SPLIT[split]
+    video, folder = payload["video"], FOLDER_OF_SPLIT[split]
     name = require_safe_name(item.item_id, item.item_id)
-    stems = [require_safe_name(name, stem) for stem in video["frames"]]
-    images = [folder / "JPEGImages" / name / f"{stem}.jpg" for stem in stems]
-    expressions = sorted(video["expressions"].items(), key=lambda pair: (len(pair[0]), pair[0]))
-    has_truth = any("obj_id" in entry for _, entry in expressions)
-    labels = _read_labels(folder / "Annotations" / name, name, stems, images, has_truth=has_truth)
-    objects = build_tracks(labels.frames, dict.fromkeys(labels.values - {BACKGROUND}))
-    _check_declared(name, objects, payload["declared"], labels)
+    frames = [f"{require_safe_name(name, stem)}.jpg" for stem in video["frames"]]
+    entries: Entries = sorted(video["expressions"].items(), key=lambda pair: (len(pair[0]), pair[0]))
+    has_truth = any("obj_id" in entry for _, entry in entries)
+    images = tuple(root / folder / "JPEGImages" / name / frame for frame in frames)
+    if not images:
+        raise ItemError("E153", f"{name}: the expression file lists no frames")
+    labels, strays = _read_labels(root, folder, name, images, has_truth=has_truth)
+    joined = _join(name, labels, payload["declared"], f"{folder}/meta.json")
     record = VideoRecord(
         dataset=spec.name,
         split=split,
@@ -131,48 +136,38 @@ def _read_video(spec: SourceSpec, root: Path, split: str, item: Item) -> SourceV
         height=labels.height,
         width=labels.width,
         label_space=None,
-        frames=build_frames([image.name for image in images], [frame is not None for frame in labels.frames]),
-        objects=objects,
-        expressions=_read_expressions(name, expressions, objects, has_truth=has_truth),
+        frames=build_frames(frames, [frame is not None for frame in labels.frames]),
+        objects=joined.objects,
+        expressions=_read_expressions(name, entries, joined.objects, has_truth=has_truth),
+        completeness=Completeness(is_partial=True),
         ground_truth="full" if has_truth else "none",
         license=spec.license,
+        group=f"ytvos:{name}",
+        frames_per_second=stored_rate(frames),
+        extra=_leftovers(video, entries, joined.never_visible),
     )
-    return SourceVideo(record=record, frame_paths=tuple(images))
+    findings = (*strays, *joined.findings) if has_truth else ()
+    return SourceVideo(record=record, frame_paths=images, findings=findings)
 
 
 def _read_labels(
-    folder: Path, name: str, stems: list[str], images: list[Path], *, has_truth: bool
-) -> LabelVideo:
-    if not images:
-        raise ItemError("E153", f"{name}: the expression file lists no frames")
-    if not has_truth:
-        height, width = read_image_size(images[0], name)
-        return LabelVideo(frames=(None,) * len(stems), height=height, width=width)
-    present = {Path(label).stem for label in list_names(folder, ".png")}
-    if not present & set(stems):
-        raise ItemError("E151", f"{name}: {len(stems)} frames, 0 of them with a PNG in {folder.parent.name}")
-    paths = [folder / f"{stem}.png" if stem in present else None for stem in stems]
-    return read_label_video(paths, name, INDEX_MODES)
+    root: Path, folder: str, name: str, images: tuple[Path, ...], *, has_truth: bool
+) -> tuple[LabelVideo, tuple[Finding, ...]]:
+    if has_truth:
+        return read_sparse_labels(root, f"{folder}/Annotations/{name}", name, [path.name for path in images])
+    height, width = read_image_size(images[0], name)
+    return LabelVideo(frames=(None,) * len(images), height=height, width=width), ()
 
 
-def _check_declared(
-    name: str, objects: tuple[ObjectTrack, ...], declared: list[str] | None, labels: LabelVideo
-) -> None:
+def _join(name: str, labels: LabelVideo, declared: Declared | None, file: str) -> DeclaredTracks:
+    objects = build_tracks(labels.frames, dict.fromkeys(labels.values - {BACKGROUND}))
     if declared is None:
-        return
-    for track in objects:
-        if track.source_id not in declared:
-            areas = [mask_area(rle, labels.height, labels.width) for rle in track.rles if rle]
-            found = f"{name}: id {track.source_id} ({max(areas)} px) is not among {', '.join(declared)}"
-            if max(areas) >= _STRAY_PIXELS:
-                raise ItemError("E137", found)
-            logger.warning("%s; kept", found)
-    for missing in sorted(set(declared) - {track.source_id for track in objects}):
-        logger.warning("%s: declared object %s is never visible, left out", name, missing)
+        return DeclaredTracks(objects=objects, never_visible={}, findings=())
+    return join_declared(name, objects, declared, labels, file)
 
 
 def _read_expressions(
-    name: str, entries: list[tuple[str, Any]], objects: tuple[ObjectTrack, ...], *, has_truth: bool
+    name: str, entries: Entries, objects: tuple[ObjectTrack, ...], *, has_truth: bool
 ) -> tuple[Expression, ...]:
     object_ids = {track.source_id: track.object_id for track in objects}
     expressions = []
@@ -181,7 +176,9 @@ def _read_expressions(
         if has_truth and source_id not in object_ids:
             known = ", ".join(object_ids) or "none"
             raise ItemError(
-                "E140", f'{name}: expression "{expression_id}" obj_id "{source_id}", objects {known}'
+                "E140",
+                f'{name}: expression "{expression_id}" obj_id "{source_id}", objects {known}',
+                pointer=f"/videos/{name}/expressions/{expression_id}/obj_id",
             )
         expressions.append(
             Expression(
@@ -196,6 +193,20 @@ def _read_expressions(
 def _require_text(name: str, expression_id: str, text: Any) -> str:
     if not isinstance(text, str):
         raise ItemError(
-            "E100", f'{name}: expression "{expression_id}" is {type(text).__name__}, expected text'
+            "E100",
+            f'{name}: expression "{expression_id}" is {type(text).__name__}, expected text',
+            pointer=f"/videos/{name}/expressions/{expression_id}/exp",
         )
     return text
+
+
+def _leftovers(video: Mapping[str, Any], entries: Entries, never_visible: Declared) -> str:
+    """Serialize what the record does not hold: unknown fields, and declared objects that no mask shows."""
+    rest = {name: value for name, value in video.items() if name not in ("frames", "expressions")}
+    fields = {
+        expression_id: {name: value for name, value in entry.items() if name not in ("exp", "obj_id")}
+        for expression_id, entry in entries
+    }
+    fields = {expression_id: entry for expression_id, entry in fields.items() if entry}
+    parts = {"left_out": never_visible, "expressions": fields}
+    return extra_json({**rest, **{name: part for name, part in parts.items() if part}}, {})

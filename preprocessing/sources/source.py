@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 from preprocessing.errors import Finding, SourceError
 from univs.labels import LabelSpace
-from univs.schema import Task, VideoRecord
+from univs.schema import PromptKind, Task, VideoRecord
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +36,10 @@ class SourceSpec:
     splits: tuple[str, ...]
     counts: Mapping[str, ExpectedCounts] = field(default_factory=dict)
     """Official counts by split."""
+    label_space_name: str | None = None
+    """Name of the label space it yields, ``None`` for class-less data."""
+    prompts: tuple[PromptKind | Literal["expression"], ...] = ()
+    """What the dataset itself prompts with, besides its masks and classes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,7 +1,13 @@
-"""VSPW: 3,536 videos (2,806 train, 343 val), 124 classes, semantic labels on every frame at 15 fps.
+"""VSPW: 2,806 train, 343 val and 387 test videos, 124 classes, each frame labelled, 15 a second.
 
-Label pixels hold the class 1..124 of ``label_num_dic_final.json``; 0 is "others", 255 void. Both are left out
-by the official metric but mean different things, so they are kept apart as regions. A class is one object.
+- Label pixels hold the class 1..124 of ``label_num_dic_final.json``; 0 is "others", 255 void. Both are left
+  out by the official metric but mean different things, so they are kept apart as regions. A class is one
+  object.
+- The videos are those of VIPSeg. ``VSPW_480p`` has the same tree at another size.
+- Masks of the test videos are not published. ``988_f_Xvy_DCPt8`` has damaged images in early downloads; the
+  repository has others.
+
+Counts: VSPW paper and repository. ``item_id`` is the video's folder name.
 """
 
 import json
@@ -9,16 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from preprocessing.errors import ItemError, SourceError, malformed_as_item_error
-from preprocessing.sources.files import OfficialFile, list_names, load_json, read_lines, require_safe_name
+from preprocessing.sources.files import OfficialFile, load_json, read_lines, require_safe_name
 from preprocessing.sources.label_images import INDEX_MODES
-from preprocessing.sources.source import Item, SourceSpec, SourceVideo, require_split
+from preprocessing.sources.source import ExpectedCounts, Item, SourceSpec, SourceVideo, require_split
 from preprocessing.sources.tracks import build_frames, build_region, build_tracks
-from preprocessing.sources.video_folders import (
-    LabelVideo,
-    read_label_video,
-    require_dense_labels,
-    scan_video_folders,
-)
+from preprocessing.sources.video_folders import LabelVideo, read_dense_video, scan_video_folders
 from univs.labels import Category, LabelSpace
 from univs.schema import VideoRecord
 
@@ -37,10 +38,16 @@ class Vspw:
         name="vspw",
         task="detection",
         kind="video",
-        needs="data/<video>/{origin/*.jpg,mask/*.png}, {train,val}.txt and label_num_dic_final.json",
-        expects="2,806 train and 343 val videos, 124 classes",
+        needs="data/<video>/{origin/*.jpg,mask/*.png}, {train,val,test}.txt and label_num_dic_final.json",
+        expects="2,806 train, 343 val and 387 test videos, 124 classes; test without masks",
         license="VSPW research",
-        splits=("train", "val"),
+        splits=("train", "val", "test"),
+        counts={
+            "train": ExpectedCounts(num_items=2_806, num_frames=198_244),
+            "val": ExpectedCounts(num_items=343, num_frames=24_502),
+            "test": ExpectedCounts(num_items=387, num_frames=28_887),
+        },
+        label_space_name="vspw",
     )
 
     def label_space(self, root: Path) -> LabelSpace:
@@ -73,11 +80,12 @@ class Vspw:
     def _read_video(self, root: Path, split: str, item: Item) -> SourceVideo:
         name = require_safe_name(item.item_id, item.item_id)
         folder = root / "data" / name
-        frames: list[str] = json.loads(item.payload)["frames"]
-        require_dense_labels(name, frames, list_names(folder / "mask", ".png"))
+        frame_paths = tuple(folder / "origin" / frame for frame in json.loads(item.payload)["frames"])
+        masks = folder / "mask"
+        has_truth = split != "test" or masks.is_dir()
+        labels = read_dense_video(name, frame_paths, masks if has_truth else None, INDEX_MODES, root)
         space = self.label_space(root)
-        paths = [folder / "mask" / f"{Path(frame).stem}.png" for frame in frames]
-        labels = read_label_video(paths, name, INDEX_MODES)
+        files = [(masks / f"{path.stem}.png").relative_to(root).as_posix() for path in frame_paths]
         record = VideoRecord(
             dataset=self.spec.name,
             split=split,
@@ -86,20 +94,29 @@ class Vspw:
             height=labels.height,
             width=labels.width,
             label_space=space.name,
-            frames=build_frames(frames),
-            objects=build_tracks(labels.frames, _categories_of(name, labels, space)),
+            frames=build_frames([path.name for path in frame_paths], [has_truth] * len(frame_paths)),
+            objects=build_tracks(labels.frames, _categories_of(name, labels, space, files)),
             regions=(
                 *build_region(labels.frames, UNLABELLED, "unlabelled"),
                 *build_region(labels.frames, VOID, "void"),
             ),
-            is_partition=True,
+            ground_truth="full" if has_truth else "none",
+            is_partition=has_truth,
             license=self.spec.license,
+            group=f"vipseg:{name}",
+            frames_per_second=15.0,
         )
-        return SourceVideo(record=record, frame_paths=tuple(folder / "origin" / frame for frame in frames))
+        return SourceVideo(record=record, frame_paths=frame_paths)
 
 
-def _categories_of(name: str, labels: LabelVideo, space: LabelSpace) -> dict[int, int | None]:
+def _categories_of(
+    name: str, labels: LabelVideo, space: LabelSpace, files: list[str]
+) -> dict[int, int | None]:
     values = labels.values - {UNLABELLED, VOID}
     for value in sorted(values - space.label_of.keys()):
-        raise ItemError("E134", f"{name}: value {value}; expected 0, 255 or a class of {_CATEGORIES.path}")
+        raise ItemError(
+            "E134",
+            f"{name}: value {value}; expected 0, 255 or a class of {_CATEGORIES.path}",
+            files[labels.first_frame(value)],
+        )
     return {value: value for value in sorted(values)}

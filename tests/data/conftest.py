@@ -71,6 +71,12 @@ def encode_png(pixels: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
+def encode_jpeg(pixels: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=92, subsampling=0)
+    return stream.getvalue()
+
+
 def rectangle(left: int, top: int, width: int, height: int) -> np.ndarray:
     mask = np.zeros((HEIGHT, WIDTH), dtype=bool)
     mask[top : top + height, left : left + width] = True
@@ -116,6 +122,7 @@ class ReleaseMaker:
     rectangle: Callable[..., np.ndarray] = staticmethod(rectangle)
     encode_mask: Callable[[np.ndarray], str] = staticmethod(encode_mask)
     encode_png: Callable[[np.ndarray], bytes] = staticmethod(encode_png)
+    encode_jpeg: Callable[[np.ndarray], bytes] = staticmethod(encode_jpeg)
 
     def pack(
         self,
@@ -124,6 +131,7 @@ class ReleaseMaker:
         task: Task = "detection",
         space: LabelSpace | None = None,
         max_frames_per_chunk: int = 128,
+        frames_per_shard: int = 8,
         frames: Mapping[str, Sequence[bytes]] | None = None,
     ) -> Path:
         """Pack records into a release; frames not given are noise that differs between frames."""
@@ -135,7 +143,9 @@ class ReleaseMaker:
             (raw / record.item_id).mkdir(parents=True)
             for frame, content in zip(record.frames, contents, strict=True):
                 (raw / record.item_id / frame.name).write_bytes(content)
-        parameters = PlanParameters(target_frames_per_shard=8, max_frames_per_chunk=max_frames_per_chunk)
+        parameters = PlanParameters(
+            target_frames_per_shard=frames_per_shard, max_frames_per_chunk=max_frames_per_chunk
+        )
         return pack_source(source, raw, "train", release_dir, parameters)
 
     def open(self, records: Sequence[VideoRecord], **options) -> Release:

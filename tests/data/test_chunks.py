@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from univs.data.chunks import join_chunks
-from univs.schema import Chunk, Expression, Region
+from univs.data.chunks import join_chunks, join_stretch
+from univs.schema import Chunk, Expression, OfficialPrompt, Region
 
 
 @pytest.fixture
@@ -47,5 +47,25 @@ def test_an_expression_names_the_objects_of_all_chunks_once(chunks):
 def test_incomplete_or_mixed_chunks_raise(chunks):
     first, last = chunks
     for parts in ((first,), (last,), (first, first), (first, replace(last, item_id="other"))):
-        with pytest.raises(ValueError, match="all chunks of one item"):
+        with pytest.raises(ValueError, match="chunks of one item"):
             join_chunks(parts)
+
+
+def test_a_stretch_is_of_consecutive_chunks(chunks):
+    first, last = chunks
+    assert join_stretch([last]) is last
+    assert join_stretch(chunks).num_frames == 5
+    for parts in ((last, first), (first, first)):
+        with pytest.raises(ValueError, match="consecutive chunks of one item"):
+            join_stretch(parts)
+
+
+def test_what_an_object_may_lack_is_joined_where_a_chunk_has_it(chunks):
+    boxes = ((0.0, 0.5, 2.0, 2.0), None, (1.0, 1.0, 2.5, 2.0))
+    prompt = OfficialPrompt(kind="point", object_id=2, frame_index=3, coordinates=(1.0, 1.0))
+    moved = replace(chunks[1].objects[0], object_id=1, boxes=boxes)
+    chunks[1] = replace(chunks[1], objects=(moved,), prompts=(prompt,))
+    joined = join_chunks(chunks)
+    assert joined.objects[0].boxes == (None, None, *boxes)
+    assert joined.objects[0].areas == joined.objects[0].polygons == ()
+    assert joined.prompts == (prompt,)

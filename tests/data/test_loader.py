@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from univs.data.augment import AugmentConfig
-from univs.data.loader import LoaderConfig, MixtureSource, make_loader
+from univs.data.loader import ClipSteps, LoaderConfig, MixtureSource, make_loader
 
 CONFIG = LoaderConfig(
     batch_size=4,
@@ -43,9 +43,13 @@ def assert_same(left, right):
     assert torch.equal(left.frames, right.frames)
     assert torch.equal(left.frame_indices, right.frame_indices)
     for mine, other in zip(left.targets, right.targets, strict=True):
-        assert torch.equal(mine.masks, other.masks)
-        assert torch.equal(mine.ignore, other.ignore)
-        assert torch.equal(mine.object_ids, other.object_ids)
+        assert_same_targets(mine, other)
+
+
+def assert_same_targets(left, right):
+    for name in ("masks", "ignore", "labels", "object_ids", "is_thing", "expression_objects"):
+        assert torch.equal(getattr(left, name), getattr(right, name))
+    assert left.expressions == right.expressions
 
 
 def test_batches_are_whole_and_of_one_dataset(sources):
@@ -61,27 +65,55 @@ def test_batches_are_whole_and_of_one_dataset(sources):
             assert not (targets.masks.any(0) & targets.ignore).any()
 
 
-def test_worker_processes_change_nothing(sources):
-    in_process = take(sources)
-    for workers in (1, 2):
-        for left, right in zip(
-            in_process, take(sources, config=replace(CONFIG, num_workers=workers)), strict=True
-        ):
-            assert_same(left, right)
-
-
-@pytest.mark.parametrize("world_size", [2, 4])
-def test_ranks_together_see_the_same_clips(sources, world_size):
-    parts = [take(sources, rank=rank, world_size=world_size) for rank in range(world_size)]
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_ranks_and_workers_together_give_the_same_global_batches(sources, world_size, workers):
+    config = replace(CONFIG, num_workers=workers)
+    parts = [take(sources, 5, config, rank=rank, world_size=world_size) for rank in range(world_size)]
     for step, batch in enumerate(take(sources)):
+        ranks = [part[step] for part in parts]
+        assert all((rank.dataset, rank.task) == (batch.dataset, batch.task) for rank in ranks)
         for slot, key in enumerate(batch.keys):
-            part, index = parts[slot % world_size][step], slot // world_size
-            height, width = batch.image_sizes[slot].tolist()
-            assert part.keys[index] == key
-            assert part.image_sizes[index].tolist() == [height, width]
-            area = (..., slice(height), slice(width))
-            assert torch.equal(part.frames[index][area], batch.frames[slot][area])
-            assert torch.equal(part.targets[index].masks[area], batch.targets[slot].masks[area])
+            rank, index = ranks[slot % world_size], slot // world_size
+            assert rank.keys[index] == key
+            assert torch.equal(rank.frames[index], batch.frames[slot])
+            assert torch.equal(rank.frame_indices[index], batch.frame_indices[slot])
+            assert torch.equal(rank.image_sizes[index], batch.image_sizes[slot])
+            assert_same_targets(rank.targets[index], batch.targets[slot])
+
+
+def test_a_redrawn_clip_keeps_the_padded_size_of_its_step(maker):
+    crowd = maker.track(1, [maker.rectangle(0, 0, 9, 9)], is_crowd=True)
+    thing = maker.track(1, [maker.rectangle(3, 3, 9, 9)])
+    records = [maker.record(1, [crowd], item_id=f"crowd{i}") for i in range(8)]
+    records += [maker.record(1, [thing], item_id=f"thing{i}") for i in range(2)]
+    alone = [MixtureSource(path=maker.pack(records, task="sot"))]
+    augment = replace(CONFIG.augment, short_edges_px=(24, 64, 100), max_long_edge_px=200)
+    config = replace(CONFIG, frames_per_clip=1, augment=augment)
+    whole = take(alone, 6, config)
+    assert len({batch.frames.shape for batch in whole}) > 1
+    halves = [take(alone, 6, config, rank=rank, world_size=2) for rank in (0, 1)]
+    for batch, *ranks in zip(whole, *halves, strict=True):
+        assert all("thing" in key for key in batch.keys)
+        for slot, frames in enumerate(batch.frames):
+            assert torch.equal(ranks[slot % 2].frames[slot // 2], frames)
+
+
+def test_ranks_can_be_given_datasets_of_their_own(sources):
+    config = replace(CONFIG, datasets_per_step=2)
+    for world_size in (2, 4):
+        parts = [take(sources, 10, config, rank=rank, world_size=world_size) for rank in range(world_size)]
+        used = [part[step].dataset for step in range(10) for part in parts[:2]]
+        assert [used.count(name) for name in ("images", "videos")] == [15, 5]
+        assert any(used[i] != used[i + 1] for i in range(0, 20, 2))
+        keys = [[key for part in parts[group::2] for key in part[0].keys] for group in (0, 1)]
+        assert keys == [sorted(group, key=keys[i].index) for i, group in enumerate(keys)]
+        if world_size == 2:
+            expected = [part[0].frames for part in parts]
+    joined = [torch.cat([parts[rank][0].frames for rank in (group, group + 2)]) for group in (0, 1)]
+    assert all(torch.equal(left, right) for left, right in zip(joined, expected, strict=True))
+    with pytest.raises(ValueError, match="does not divide the number of ranks 1"):
+        make_loader(sources, config, seed=0)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -93,6 +125,12 @@ def test_resuming_gives_the_batches_of_a_run_that_went_on(sources, workers):
 
 def test_starting_far_away_costs_nothing(sources):
     assert take(sources, 1, start_step=10**9)[0].step == 10**9
+
+
+def test_resuming_in_the_middle_of_an_epoch_is_exact_at_every_step(sources):
+    steps = ClipSteps(sources, CONFIG, seed=9)
+    for step, batch in enumerate(take(sources, 8)):
+        assert_same(batch, steps[step].unpack())
 
 
 def test_datasets_and_samples_are_used_in_proportion(sources):
@@ -124,6 +162,14 @@ def test_videos_can_be_taken_as_images(sources):
     batches = take(alone, 6, config)
     assert all(batch.frames.shape[:2] == (4, 1) for batch in batches)
     assert len({int(i) for batch in batches for i in batch.frame_indices.flatten()}) > 1
+
+
+@pytest.mark.parametrize(
+    "changes", [{"datasets_per_step": 3}, {"shuffle_samples": 0}, {"batch_size": 0}, {"num_workers": -1}]
+)
+def test_impossible_sizes_are_refused(changes):
+    with pytest.raises(ValueError, match=next(iter(changes))):
+        replace(CONFIG, **changes)
 
 
 @pytest.mark.parametrize("options", [{"world_size": 3}, {"world_size": 2, "rank": 2}])

@@ -1,11 +1,13 @@
 import multiprocessing
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from univs.data.release import LocalFiles, Release
+from univs.data.release import Release
+from univs.data.stores import LocalFiles
 from univs.labels import Category, LabelSpace
 
 
@@ -19,6 +21,9 @@ class RecordingStore:
     def read(self, name: str, offset: int, size: int) -> bytes:
         self.ranges.append((name, offset, size))
         return self.inner.read(name, offset, size)
+
+    def read_ranges(self, name: str, ranges) -> list[bytes]:
+        return [self.read(name, offset, size) for offset, size in ranges]
 
 
 @pytest.fixture
@@ -63,7 +68,10 @@ def test_only_the_bytes_asked_for_are_read(release, frames):
     assert store.ranges == [(row.shard, row.frame_offsets[2], len(frames[row.item_id][2]))]
     store.ranges.clear()
     watched.read_record(0)
-    assert sum(size for _, _, size in store.ranges) == row.meta_size + row.annotation_size
+    (read,) = store.ranges
+    end_of_header = row.annotation_offset - 512
+    assert read == (row.shard, row.meta_offset, row.annotation_offset + row.annotation_size - row.meta_offset)
+    assert 0 <= end_of_header - (row.meta_offset + row.meta_size) < 512
 
 
 def test_a_pickled_release_reads_the_same(release):
@@ -104,42 +112,42 @@ def test_the_manifest_keeps_the_label_space(maker):
 
 
 def test_a_release_without_manifest_is_refused(release):
-    (release.directory / "manifest.json").unlink()
+    (Path(release.location) / "manifest.json").unlink()
     with pytest.raises(ValueError, match=r"no manifest\.json"):
-        Release.open(release.directory)
+        Release.open(Path(release.location))
 
 
 def test_a_release_with_a_cut_off_manifest_is_refused(release):
-    path = release.directory / "manifest.json"
+    path = Path(release.location) / "manifest.json"
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(ValueError, match="not a manifest"):
-        Release.open(release.directory)
+        Release.open(Path(release.location))
 
 
 def test_a_release_without_index_is_refused(release):
-    (release.directory / "index.parquet").unlink()
+    (Path(release.location) / "index.parquet").unlink()
     with pytest.raises(ValueError, match=r"no index\.parquet"):
-        Release.open(release.directory)
+        Release.open(Path(release.location))
 
 
 def test_a_release_with_a_cut_off_index_is_refused(release):
-    path = release.directory / "index.parquet"
+    path = Path(release.location) / "index.parquet"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"index\.parquet"):
-        Release.open(release.directory)
+        Release.open(Path(release.location))
 
 
 def test_a_release_with_another_number_of_rows_is_refused(release):
-    path = release.directory / "manifest.json"
+    path = Path(release.location) / "manifest.json"
     path.write_bytes(path.read_bytes().replace(b'"num_samples":3', b'"num_samples":4', 1))
     with pytest.raises(ValueError, match="3 rows, the manifest says 4"):
-        Release.open(release.directory)
+        Release.open(Path(release.location))
 
 
 def test_a_cut_off_shard_is_refused_on_open_and_on_read(release):
-    path = release.directory / release.rows[0].shard
+    path = Path(release.location) / release.rows[0].shard
     path.write_bytes(path.read_bytes()[:600])
     with pytest.raises(ValueError, match="size 600 bytes"):
-        Release.open(release.directory)
+        Release.open(Path(release.location))
     with pytest.raises(ValueError, match="cut off"):
         release.read_frames(0, [0])

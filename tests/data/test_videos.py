@@ -1,5 +1,6 @@
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
@@ -59,9 +60,9 @@ def test_frames_are_read_only_when_asked_for(release):
 
 
 def test_an_item_that_lacks_a_chunk_is_refused(release):
-    path, manifest = release.directory / "index.parquet", release.directory / "manifest.json"
+    path, manifest = Path(release.location) / "index.parquet", Path(release.location) / "manifest.json"
     table = pq.read_table(path)
     pq.write_table(table.filter(pc.field("chunk_index") != 1), path)
     manifest.write_bytes(manifest.read_bytes().replace(b'"num_samples":4,', b'"num_samples":3,'))
     with pytest.raises(ValueError, match=r"item 'item' has chunks \[0, 2\], expected all of 3"):
-        list(iter_videos(Release.open(release.directory)))
+        list(iter_videos(Release.open(Path(release.location))))

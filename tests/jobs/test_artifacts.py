@@ -129,6 +129,7 @@ def test_release_digest_changes_with_a_shard():
             num_objects=1,
             num_expressions=0,
             rejects={},
+            warnings={},
             shards=(entry,),
             plan_digest="p",
         )

@@ -1,11 +1,13 @@
 import hashlib
 import logging
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,13 +19,16 @@ from jobs.artifacts import read_record, verify_outputs
 from jobs.errors import UserError
 from jobs.preprocess import PreprocessConfig, outline_release, preprocess
 from preprocessing.errors import SourceError
-from preprocessing.index import begin_release, read_manifest, read_rejects
+from preprocessing.index import begin_release, read_manifest
 from preprocessing.miniature import MiniatureConfig, build
 from preprocessing.plan import PlanParameters, make_plan, read_work_order
 from preprocessing.shards import pack_shard
 from preprocessing.sources.catalog import require_source
+from preprocessing.tables import read_rejects
+from preprocessing.verify import verify_release
 
 CHECKOUT = Path(__file__).parents[2]
+TASKS = {"ray::_plan_task", "ray::_pack_task", "ray::_commit_task", "ray::_record_task"}
 NUM_VIDEOS = 16
 
 
@@ -35,7 +40,9 @@ def official(tmp_path_factory):
 
 
 def make_job(official, out, **changes):
-    job = PreprocessConfig(dataset="vipseg", split="train", source=official, out=out, frames_per_shard=12)
+    job = PreprocessConfig(
+        dataset="vipseg", split="train", source=official, out=out, frames_per_shard=12, official="ignore"
+    )
     return replace(job, **changes)
 
 
@@ -56,18 +63,19 @@ def reference(official, ray_local, tmp_path_factory):
     return digests(job.release_dir)
 
 
-def test_release_is_the_same_for_one_worker_and_two(official, ray_local, reference, tmp_path):
-    job = make_job(official, tmp_path, num_workers=1)
+@pytest.mark.parametrize("num_workers", [1, 5])
+def test_release_is_the_same_for_any_number_of_workers(official, ray_local, reference, tmp_path, num_workers):
+    job = make_job(official, tmp_path, num_workers=num_workers)
     manifest = preprocess(job, ray_local)
     assert digests(job.release_dir) == reference
-    assert sorted(reference) == sorted(
-        ["manifest.json", "index.parquet", "rejects.parquet", *(entry.name for entry in manifest.shards)]
-    )
+    tables = ["index.parquet", "frames.parquet", "rejects.parquet", "warnings.parquet"]
+    assert sorted(reference) == sorted(["manifest.json", *tables, *(entry.name for entry in manifest.shards)])
     assert (manifest.num_items, len(manifest.shards), manifest.num_frames) == (
         NUM_VIDEOS,
         NUM_VIDEOS,
         12 * NUM_VIDEOS,
     )
+    assert verify_release(job.release_dir) == manifest
 
 
 def test_release_has_a_record_of_its_files_and_plan(official, ray_local, tmp_path):
@@ -119,51 +127,103 @@ def test_finished_shards_are_kept_on_resume(official, ray_local, reference, tmp_
     assert digests(job.release_dir) == reference
 
 
-def test_killed_worker_costs_nothing(official, ray_local, reference, tmp_path):
-    killed: list[int] = []
-    stop = threading.Event()
+def own_tasks():
+    """Find the workers that are at a task of a job, only those of the Ray that this process has started."""
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            title = (process.cmdline() or [""])[0]
+            if title in TASKS:
+                yield title, process
 
-    def kill_one_at_work() -> None:
-        while not killed and not stop.is_set():
-            for process in psutil.process_iter(["cmdline"]):
-                if process.info["cmdline"] and process.info["cmdline"][0].startswith("ray::_pack_task"):
-                    process.kill()
-                    killed.append(process.pid)
-                    break
 
-    killer = threading.Thread(target=kill_one_at_work)
-    killer.start()
-    job = make_job(official, tmp_path)
-    preprocess(job, ray_local)
-    stop.set()
-    killer.join()
-    assert killed
+@contextmanager
+def killer(seed, max_kills):
+    """Kill workers of the job with signal 9, at random moments of whatever task they are at."""
+    generator, stop = random.Random(seed), threading.Event()
+    killed: list[str] = []
+
+    def kill() -> None:
+        while len(killed) < max_kills and not stop.wait(generator.uniform(0, 0.15)):
+            at_work = list(own_tasks())
+            if at_work:
+                title, victim = generator.choice(at_work)
+                with suppress(psutil.NoSuchProcess):
+                    victim.kill()
+                    killed.append(title)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        stop.set()
+        thread.join()
+
+
+def check_killed_workers(official, session, reference, out, seed):
+    job = make_job(official, out)
+    # A task may be begun four times, so three kills can never be too many for one.
+    with killer(seed, 3) as killed:
+        preprocess(job, session)
     assert digests(job.release_dir) == reference
+    return killed
 
 
-def test_killed_driver_goes_on_where_it_stopped(official, ray_local, reference, tmp_path):
-    job = make_job(official, tmp_path)
-    flags = ["--dataset", "vipseg", "--split", "train", "--source", str(official), "--out", str(tmp_path)]
+def test_workers_killed_at_random_moments_cost_nothing(official, ray_local, reference, tmp_path):
+    assert check_killed_workers(official, ray_local, reference, tmp_path, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 13))
+def test_workers_killed_at_many_random_moments_cost_nothing(official, ray_local, reference, tmp_path, seed):
+    check_killed_workers(official, ray_local, reference, tmp_path, seed)
+
+
+def run_driver_until(official, out, num_shards, delay_s):
+    """Start the script, and kill it some time after it has reported so many shards; give its last line."""
+    flags = ["--dataset", "vipseg", "--split", "train", "--source", str(official), "--out", str(out)]
     command = [sys.executable, str(CHECKOUT / "pipelines/preprocess.py"), *flags, "--frames-per-shard", "12"]
     address = ray.get_runtime_context().gcs_address
     with subprocess.Popen(
         [*command, "--num-workers", "1"],
-        cwd=tmp_path,
+        cwd=out,
         env={**os.environ, "RAY_ADDRESS": address},
         stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
         text=True,
     ) as driver:
         for line in driver.stderr:
-            if "shard 2/" in line:
+            if f"shard {num_shards}/" in line or (num_shards == 0 and " items, " in line):
+                threading.Event().wait(delay_s)
                 driver.send_signal(signal.SIGKILL)
                 break
-    assert driver.returncode == -signal.SIGKILL
+    return driver.returncode
+
+
+def test_killed_driver_goes_on_where_it_stopped(official, ray_local, reference, tmp_path):
+    job = make_job(official, tmp_path)
+    assert run_driver_until(official, tmp_path, 2, 0.0) == -signal.SIGKILL
     assert not (job.release_dir / "manifest.json").exists()
     finished = {path: path.stat().st_mtime_ns for path in job.release_dir.glob("*.tar")}
     assert 2 <= len(finished) < NUM_VIDEOS
     preprocess(job, ray_local)
     assert digests(job.release_dir) == reference
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", range(4))
+def test_driver_and_workers_killed_again_and_again_cost_nothing(
+    official, ray_local, reference, tmp_path, seed
+):
+    job, generator = make_job(official, tmp_path), random.Random(seed)
+    for attempt in range(4):
+        with killer(f"{seed}-{attempt}", 2):
+            num_shards, delay_s = generator.randrange(4), generator.uniform(0, 0.3)
+            assert run_driver_until(official, tmp_path, num_shards, delay_s) in (0, -signal.SIGKILL)
+    preprocess(job, ray_local)
+    assert digests(job.release_dir) == reference
 
 
 def damage(official, tmp_path, change):
@@ -231,7 +291,7 @@ def test_unusable_items_within_the_allowed_rate_are_counted(official, ray_local,
     [
         ({"source": Path("/nowhere")}, r"^--source /nowhere: no such folder; expected one with imgs/"),
         ({"dataset": "vipsge"}, r"^--dataset vipsge: no such dataset; expected one of coco_panoptic, "),
-        ({"split": "tset"}, r"^--split tset: vipseg has no such split; expected one of train, val$"),
+        ({"split": "tset"}, r"^--split tset: vipseg has no such split; expected one of train, val, test$"),
     ],
 )
 def test_wrong_flag_leaves_nothing(official, ray_local, tmp_path, changes, line):

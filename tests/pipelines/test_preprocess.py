@@ -4,11 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import ray
 
 from preprocessing.index import read_manifest
 from preprocessing.miniature import MiniatureConfig, build
+from preprocessing.sources.catalog import SOURCES
 
 SCRIPT = Path(__file__).parents[2] / "pipelines/preprocess.py"
 
@@ -38,8 +40,115 @@ def flags_for(official, out):
 def test_list_names_every_dataset_and_its_needs():
     done = run("--list")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "davis_2017: videos for sot, splits train val\n  needs JPEGImages/480p/" in done.stdout
-    assert done.stdout.count("\n  license ") == 8
+    lines = done.stdout.splitlines()
+    start = lines.index("davis_2017: videos for sot, splits train val test-dev test-challenge")
+    assert lines[start + 1].startswith("  needs JPEGImages/480p/")
+    assert lines[start + 2].startswith("  official size 60 train, 30 val, ")
+    assert "; counted: train 60 items; val 30 items; " in lines[start + 2]
+    assert lines[start + 3] == "  yields masks, objects without class, masks to start from, scribbles"
+    assert lines[start + 4].startswith("  license ")
+    assert [line.partition(":")[0] for line in lines[::5]] == list(SOURCES)
+    assert len(lines) == 5 * len(SOURCES)
+
+
+@pytest.fixture(scope="module")
+def datasets(official):
+    """Give the folder of datasets: one is whole, one has no validation list, one has no files."""
+    root = official.parent
+    sizes = MiniatureConfig(train_images=1, val_images=1, train_videos=2, val_videos=1)
+    build(root, sizes, ["vspw"])
+    (root / "vspw/val.txt").unlink()
+    (root / "ovis").mkdir()
+    return root
+
+
+@pytest.fixture(scope="module")
+def releases(datasets, ray_local, tmp_path_factory):
+    """Give the folder of releases of all datasets, and how the script ended."""
+    out = tmp_path_factory.mktemp("releases")
+    address = ray.get_runtime_context().gcs_address
+    flags = "--dataset", "all", "--split", "all", "--source", datasets, "--out", out
+    return out, run(*flags, RAY_ADDRESS=address)
+
+
+def test_all_datasets_are_built_with_a_table_and_a_failure_is_told(releases, datasets):
+    out, done = releases
+    table = [line.split() for line in done.stdout.splitlines()]
+    assert table[0][:3] == ["dataset", "split", "state"]
+    states = {(row[0], row[1]): row[2] for row in table[1:]}
+    assert {name for name, state in states.items() if state == "built"} == {
+        ("vspw", "train"),
+        ("davis_2017", "train"),
+        ("davis_2017", "val"),
+    }
+    assert {state for (name, _), state in states.items() if name == "ovis"} == {"failed"}
+    assert states["vspw", "val"] == "not"
+    assert f"--source {datasets}/vspw: val.txt not found; expected " in done.stdout
+    assert read_manifest(out / "davis_2017/train").num_items == 4
+    assert done.returncode == 1
+    assert "W171 counts are not those of the official release: davis_2017 train: 4 items, off" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_all_datasets_dry_run_lists_what_would_be_tried(datasets, tmp_path):
+    flags = "--dataset", "all", "--split", "train", "--source", datasets, "--out", tmp_path / "out"
+    done = run(*flags, "--dry-run")
+    assert (done.returncode, done.stderr) == (0, "")
+    names = [name for name in SOURCES if name in {"vspw", "davis_2017", "ovis"}]
+    assert done.stdout == "".join(f"{name} train from {datasets}/{name}\n" for name in names)
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_datasets_of_an_empty_folder_is_one_line(tmp_path):
+    done = run("--dataset", "all", "--split", "all", "--source", tmp_path, "--out", tmp_path / "out")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith(f"error: --source {tmp_path}: has no folder named like a dataset that has ")
+
+
+def test_counts_that_are_required_fail_before_anything_is_packed(official, ray_local, tmp_path):
+    address = ray.get_runtime_context().gcs_address
+    done = run(*flags_for(official, tmp_path), "--official", "require", RAY_ADDRESS=address)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "error: E170 counts are not those of the official release: davis_2017 train: 4 items, official 60; "
+        "complete the source, or pass --official warn"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_verify_tells_a_sound_release_from_a_damaged_one(releases, tmp_path):
+    release = shutil.copytree(releases[0] / "davis_2017/train", tmp_path / "release")
+    done = run("--verify", release, "--num-samples", 2)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{release}: 1 shards, 4 samples, 2 of them decoded: as written\n"
+    (shard,) = release.glob("*.tar")
+    content = bytearray(shard.read_bytes())
+    content[4000] ^= 4
+    shard.write_bytes(bytes(content))
+    done = run("--verify", release)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    expected = f"error: E162 bytes on disk are not those that were written: {shard} has sha256 "
+    assert done.stderr.startswith(expected)
+
+
+def test_leaks_between_releases_are_printed_and_written(releases, datasets, ray_local, tmp_path):
+    # A training set in which a validation video was left.
+    root = shutil.copytree(datasets / "davis_2017", tmp_path / "davis_2017")
+    lists = root / "ImageSets/2017"
+    (name, *_) = (lists / "val.txt").read_text().splitlines()
+    with (lists / "train.txt").open("a") as stream:
+        stream.write(f"\n{name}\n")
+    address = ray.get_runtime_context().gcs_address
+    assert run(*flags_for(root, tmp_path / "out"), RAY_ADDRESS=address).returncode == 0
+    folders = tmp_path / "out/davis_2017/train", releases[0] / "davis_2017/val", releases[0] / "vspw/train"
+    done = run("--leaks", *folders, "--report", tmp_path / "leaks.parquet")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        f"davis_2017/train and davis_2017/val share 1 groups by name and 0 by frames, 12 frames; "
+        f"first davis:{name}\n"
+    )
+    (row,) = pq.read_table(tmp_path / "leaks.parquet").to_pylist()
+    assert (row["match"], row["training_group"], row["num_frames"]) == ("group", f"davis:{name}", 12)
 
 
 def test_dry_run_shows_the_plan_and_writes_nothing(official, tmp_path):
@@ -56,7 +165,8 @@ def test_release_is_built_on_the_cluster_of_the_environment(official, ray_local,
     manifest = read_manifest(tmp_path / "davis_2017/train")
     (shard,) = manifest.shards
     assert done.stdout == (
-        f"items 4, samples 4, frames 48, objects {manifest.num_objects}, expressions 0\nrejects none\n"
+        f"items 4, samples 4, frames 48, objects {manifest.num_objects}, expressions 0\n"
+        "rejects none\nwarnings none\n"
         f"{shard.sha256}  {shard.name}\nrelease {tmp_path}/davis_2017/train\n"
     )
     assert "KiB of source in" in done.stderr
@@ -74,7 +184,7 @@ def test_release_is_built_on_the_cluster_of_the_environment(official, ray_local,
         (
             {"--dataset": "davis"},
             1,
-            "--dataset davis: no such dataset; expected one of coco_panoptic, sa_1b, ",
+            "--dataset davis: no such dataset; expected one of coco_panoptic, ",
         ),
         ({"--split": "test"}, 1, "--split test: davis_2017 has no such split; expected one of train, val"),
         ({"--num-workers": "two"}, 2, "--num-workers: expected an integer, got 'two'"),

@@ -60,7 +60,8 @@ RELEASED_WEIGHTS = {
     "stage1": {"lvis": 0.5, "coco_panoptic": 1, "refcoco": 1, "entityseg": 1, "sa_1b": 1},
     "stage2": {
         "lvis": 0.15, "ovis": 0.35, "ytvis_2021": 0.25, "entityseg": 0.5, "coco_panoptic": 0.25,
-        "vipseg": 0.5, "refcoco": 0.5, "refytvos": 0.35, "sa_1b": 0.25, "ytvos_2018": 0.25, "mose": 0.15, "burst": 0.15,
+        "vipseg": 0.5, "refcoco": 0.5, "refytvos": 0.35, "sa_1b": 0.25,
+        "ytvos_2018": 0.25, "mose": 0.15, "burst": 0.15,
     },
 }  # fmt: skip
 RELEASED_WEIGHTS["stage3"] = RELEASED_WEIGHTS["stage2"] | {"refcoco": 0.35, "refytvos": 0.5}

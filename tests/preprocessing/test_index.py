@@ -1,22 +1,14 @@
 import json
 from dataclasses import replace
 
-import pyarrow.parquet as pq
 import pytest
 
-from preprocessing.index import (
-    begin_release,
-    commit_release,
-    read_index,
-    read_manifest,
-    read_rejects,
-    write_index,
-)
+from preprocessing.index import begin_release, commit_release, read_manifest
 from preprocessing.miniature import MiniatureConfig, build
 from preprocessing.plan import PlanParameters, make_plan, read_work_order
 from preprocessing.shards import pack_shard
 from preprocessing.sources.catalog import require_source
-from univs.schema import IndexRow
+from preprocessing.tables import read_index, read_rejects
 
 NAME = "coco_panoptic"
 SOURCE = require_source(NAME)
@@ -65,7 +57,8 @@ def test_commit_release_counts_add_up_and_only_the_release_is_left(root, tmp_pat
         sum(row.shard == entry.name for row in rows) for entry in manifest.shards
     ]
     shards = [entry.name for entry in manifest.shards]
-    expected = [*shards, "index.parquet", "manifest.json", "rejects.parquet"]
+    tables = ["index.parquet", "frames.parquet", "rejects.parquet", "warnings.parquet"]
+    expected = [*shards, "manifest.json", *tables]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(expected)
 
 
@@ -153,38 +146,24 @@ def test_read_manifest_shard_gone_or_cut_raises(root, tmp_path, damage):
         read_manifest(tmp_path)
 
 
-def test_read_index_truncated_raises(root, tmp_path):
-    make_release(root, tmp_path)
-    path = tmp_path / "index.parquet"
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(ValueError, match=r"index.parquet is damaged \(.*\); preprocess again$"):
-        read_index(tmp_path)
+def test_commit_release_category_outside_the_label_space_raises(root, tmp_path):
+    plan = make(root)
+    pack_all(root, tmp_path, begin_release(tmp_path, plan))
+    space = SOURCE.label_space(root)
+    fewer = replace(space, categories=space.categories[1:])
+    with pytest.raises(ValueError, match=r"has category 1, which its label space lacks; this is a mistake"):
+        commit_release(tmp_path, plan, SOURCE.spec, fewer)
+    assert not (tmp_path / "manifest.json").exists()
 
 
-def test_write_index_any_rows_read_back_equal_with_the_agreed_columns(tmp_path):
-    row = IndexRow(
-        key="k-000",
-        item_id="k",
-        shard="s.tar",
-        chunk_index=0,
-        chunk_count=2,
-        height=720,
-        width=1280,
-        meta_offset=512,
-        meta_size=10,
-        annotation_offset=1536,
-        annotation_size=20,
-        frame_offsets=(3_000_000_000, 3_000_001_024),
-        frame_sizes=(1000, 7),
-        num_objects=3,
-        num_expressions=0,
-        group="coco:000000000009",
-        category_ids=(1, 133),
-        flags=("W106",),
-    )
-    rows = (row, replace(row, key="k-001", chunk_index=1, frame_offsets=(), frame_sizes=()))
-    write_index(tmp_path / "index.parquet", rows)
-    assert read_index(tmp_path) == rows
-    schema = pq.read_schema(tmp_path / "index.parquet")
-    assert schema.names == list(IndexRow.__dataclass_fields__)
-    assert str(schema.field("frame_offsets").type) == "list<element: int64>"
+def test_commit_release_judge_that_objects_leaves_no_manifest(root, tmp_path):
+    def object_to(manifest):
+        raise ValueError(f"{manifest.num_samples} samples")
+
+    plan = make(root)
+    pack_all(root, tmp_path, begin_release(tmp_path, plan))
+    with pytest.raises(ValueError, match=r"^7 samples$"):
+        commit_release(tmp_path, plan, SOURCE.spec, SOURCE.label_space(root), object_to)
+    assert not (tmp_path / "manifest.json").exists()
+    commit_release(tmp_path, plan, SOURCE.spec, SOURCE.label_space(root))
+    assert read_manifest(tmp_path).num_samples == 7

@@ -1,3 +1,5 @@
+from contextlib import suppress
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -5,12 +7,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
 
+from preprocessing import masks as masks_module
 from preprocessing.masks import (
     compress_counts,
     decode_mask,
     encode_label_map,
     encode_mask,
     mask_area,
+    measure_masks,
     rasterize_polygons,
 )
 
@@ -34,6 +38,17 @@ def test_encode_label_map_any_map_equals_one_encode_per_value(labels):
     assert list(encoded) == sorted(encoded)
 
 
+@pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.int8, np.uint16, np.int32, np.uint32, np.int64])
+def test_encode_label_map_any_integer_type_and_layout_gives_the_same_strings(dtype):
+    values = np.random.default_rng(0).integers(0, 2, (9, 14))
+    expected = {int(value): reference_encode(values == value) for value in (0, 1)}
+    labels = values.astype(dtype)
+    for view in (labels, np.asfortranarray(labels), np.repeat(labels, 2, axis=1)[:, ::2]):
+        assert encode_label_map(view) == expected
+    labels.flags.writeable = False
+    assert encode_label_map(labels) == expected
+
+
 def test_encode_label_map_sixteen_bit_values_keeps_them_exact():
     labels = np.array([[0, 6100, 6101], [12499, 6100, 0]], dtype=np.uint16)
     encoded = encode_label_map(labels)
@@ -52,6 +67,37 @@ def test_encode_mask_any_mask_equals_pycocotools_and_decodes_back(mask):
 def test_mask_area_any_mask_equals_counting_pixels(mask):
     counts = encode_mask(mask)
     assert mask_area(counts, *mask.shape) == mask.sum()
+
+
+@settings(max_examples=200)
+@given(st.lists(MASKS, min_size=1, max_size=8), st.integers(0, 2**32))
+def test_measure_masks_leaves_every_area_as_it_is_counted(masks, seed):
+    # Sound masks of this size, of others, and damaged ones are measured together.
+    strings = [encode_mask(mask) for mask in masks]
+    generator = np.random.default_rng(seed)
+    strings += [text[: len(text) // 2] for text in strings]
+    strings += ["".join(generator.permutation(list(text))) for text in strings]
+    height, width = masks[0].shape
+    alone = [area_or_error(text, height, width) for text in strings]
+    masks_module._areas.clear()
+    measure_masks(strings, height, width)
+    assert [area_or_error(text, height, width) for text in strings] == alone
+    assert alone[0] == masks[0].sum()
+
+
+def test_measure_masks_saves_parsing_each_again(monkeypatch):
+    masks = np.random.default_rng(3).random((300, 30, 40)) > 0.6
+    strings = [encode_mask(mask) for mask in masks]
+    measure_masks(strings, 30, 40)
+    monkeypatch.setattr(masks_module, "_parse_counts", None)
+    assert [mask_area(text, 30, 40) for text in strings] == masks.sum((1, 2)).tolist()
+
+
+def area_or_error(text, height, width):
+    area = None
+    with suppress(ValueError):
+        area = mask_area(text, height, width)
+    return area
 
 
 def test_mask_area_runs_of_many_characters_sums_them():

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from preprocessing.miniature import DATASETS, MARKER_NAME, MiniatureConfig, build, draw_worlds
+from preprocessing.sources.catalog import SOURCES
 from preprocessing.worlds import WorldConfig
 
 CONFIG = MiniatureConfig(
@@ -101,7 +102,8 @@ def test_datasets_and_splits_draw_different_worlds():
         for split in ("train", "val")
         for world in draw_worlds(name, split, CONFIG)
     ]
-    assert len(ids) == 2 * (3 + 2) + 5 * (2 + 1)
+    kinds = [SOURCES[name].spec.kind for name in DATASETS]
+    assert len(ids) == 5 * kinds.count("image") + 3 * kinds.count("video")
     assert len(set(ids)) == len(ids)
 
 

@@ -4,12 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing.errors import SourceError
+from preprocessing.errors import BuildError, SourceError
 from preprocessing.plan import PlanParameters, make_plan, read_work_order, write_work_orders
+from preprocessing.samples import sample_key
 from preprocessing.sources.source import Item
 from univs.labels import Category, LabelSpace
 
 PARAMETERS = PlanParameters(target_frames_per_shard=10)
+COLLISION = (25983, 76508)
 
 
 def make_items(lengths):
@@ -59,15 +61,35 @@ def test_make_plan_anything_that_changes_bytes_changes_the_digest():
         make_plan("vspw", "val", items, PARAMETERS).digest,
         make_plan("vspw", "train", items, replace(PARAMETERS, seed=1)).digest,
         make_plan("vspw", "train", items, replace(PARAMETERS, max_frames_per_chunk=64)).digest,
+        make_plan("vspw", "train", items, replace(PARAMETERS, target_frames_per_shard=11)).digest,
+        make_plan("vspw", "train", [*items, *make_items([1, 1, 9])[2:]], PARAMETERS).digest,
+        make_plan("vspw", "train", [items[0], replace(items[1], num_frames=5)], PARAMETERS).digest,
         make_plan("vspw", "train", [items[0], replace(items[1], payload="{}")], PARAMETERS).digest,
         make_plan("vspw", "train", items, PARAMETERS, space).digest,
     }
-    assert len(digests) == 7
+    assert len(digests) == 10
 
 
-def test_make_plan_repeated_item_raises():
-    with pytest.raises(SourceError, match=r"^vspw train: item 'v0' is listed twice; expected unique ids"):
+def test_make_plan_repeated_item_is_e120():
+    with pytest.raises(BuildError) as caught:
         make_plan("vspw", "train", make_items([1]) * 2, PARAMETERS)
+    assert str(caught.value) == (
+        "E120 two items share an id: vspw train: item 'v0' is listed twice; expected unique ids; "
+        "repair the source's annotation"
+    )
+
+
+def test_make_plan_items_with_one_sample_key_is_e121():
+    # Equal to the 40th character, and so are the first eight digits of their hashes.
+    pair = [f"{'x' * 40}{number}" for number in COLLISION]
+    items = [Item(item_id=item_id, num_frames=1, payload="{}") for item_id in pair]
+    make_plan("vspw", "val", items, PARAMETERS)
+    with pytest.raises(BuildError) as caught:
+        make_plan("vspw", "train", items, PARAMETERS)
+    assert caught.value.code == "E121"
+    names = " and ".join(repr(item_id) for item_id in sorted(pair, key=caught.value.message.index))
+    key = sample_key("vspw", "train", pair[0], 0)
+    assert caught.value.message == f"vspw train: items {names} would both be {key}; rename one"
 
 
 def test_make_plan_no_items_raises():
@@ -87,6 +109,12 @@ def test_write_work_orders_smaller_plan_removes_the_older_orders(tmp_path):
     write_work_orders(tmp_path, make_plan("vspw", "train", make_items([10] * 5), PARAMETERS))
     paths = write_work_orders(tmp_path, make_plan("vspw", "train", make_items([10] * 2), PARAMETERS))
     assert set(paths[0].parent.iterdir()) == set(paths)
+
+
+def test_make_plan_of_another_builder_has_another_digest(monkeypatch):
+    before = make_plan("vspw", "train", make_items([3]), PARAMETERS).digest
+    monkeypatch.setattr("preprocessing.plan.BUILDER_VERSION", "next")
+    assert make_plan("vspw", "train", make_items([3]), PARAMETERS).digest != before
 
 
 @pytest.mark.parametrize(("target", "chunk"), [(0, 1), (1, 0), (1, 1000)])

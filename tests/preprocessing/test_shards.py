@@ -7,20 +7,18 @@ import signal
 import subprocess
 import sys
 import tarfile
-from dataclasses import replace
 
-import numpy as np
 import pytest
 import webdataset as wds
 from PIL import Image
 
+from preprocessing.errors import Problem
 from preprocessing.miniature import MiniatureConfig, build
 from preprocessing.plan import PlanParameters, make_plan
-from preprocessing.shards import pack_shard, read_done, sample_key, split_chunks, verify_shard
+from preprocessing.shards import pack_shard, read_done
 from preprocessing.sources.catalog import require_source
-from preprocessing.validate import validate
 from preprocessing.worlds import WorldConfig
-from univs.schema import Chunk, record_from_json
+from univs.schema import record_from_json
 
 NAME = "refytvos"
 SOURCE = require_source(NAME)
@@ -117,22 +115,6 @@ def test_pack_shard_read_by_webdataset_itself_gives_whole_samples(root, order, t
             assert image.size == (row.width, row.height)
 
 
-def test_split_chunks_long_video_joins_back_to_the_item(root, order):
-    video = validate(SOURCE.read(root, "train", order.items[0]))
-    chunks = list(split_chunks(video, 3))
-    assert [chunk.record.num_frames for chunk in chunks] == [3, 3, 1]
-    assert [chunk.record.chunk for chunk in chunks] == [
-        Chunk(index=i, count=3, item_frames=7) for i in range(3)
-    ]
-    assert sum((chunk.record.frames for chunk in chunks), ()) == video.record.frames
-    assert sum((chunk.frame_bytes for chunk in chunks), ()) == video.frame_bytes
-    for position, track in enumerate(video.record.objects):
-        parts = [chunk.record.objects[position] for chunk in chunks]
-        assert "".join(part.states for part in parts) == track.states
-        assert sum((part.rles for part in parts), ()) == track.rles
-        assert {part.object_id for part in parts} == {track.object_id}
-
-
 def test_pack_shard_items_in_equal_items_out_plus_rejects(root, order, tmp_path):
     damaged = tmp_path / "source"
     shutil.copytree(root, damaged)
@@ -144,6 +126,38 @@ def test_pack_shard_items_in_equal_items_out_plus_rejects(root, order, tmp_path)
     assert packed == {item.item_id for item in order.items} - {victim}
     assert [(reject.item_id, reject.code) for reject in result.rejects] == [(victim, "E102")]
     assert result.rejects[0].message.startswith(f"{victim}/00005.jpg: 00005.jpg has 200 bytes: ")
+    assert result.rejects[0].file == f"train/JPEGImages/{victim}/00005.jpg"
+    assert result.rejects[0].pointer == ""
+
+
+def test_pack_shard_odd_item_is_kept_flagged_and_listed(root, order, tmp_path):
+    odd = tmp_path / "source"
+    shutil.copytree(root, odd)
+    victim = order.items[1].item_id
+    for name in ("00010.jpg", "00025.jpg"):
+        frame = odd / "train" / "JPEGImages" / victim / name
+        with Image.open(frame) as image:
+            image.convert("L").save(frame)
+    result = pack(odd, order, tmp_path / "release")
+    assert result.rejects == ()
+    (warning,) = [problem for problem in result.warnings if problem.code == "W106"]
+    assert warning == Problem(
+        item_id=victim,
+        code="W106",
+        message=f"{victim}/00010.jpg: mode L (and 1 more like it)",
+        file=f"train/JPEGImages/{victim}/00010.jpg",
+    )
+    assert [row.item_id for row in result.rows if "W106" in row.flags] == [victim] * 3
+
+
+def test_pack_shard_frame_digests_are_those_of_the_files(root, order, tmp_path):
+    result = pack(root, order, tmp_path)
+    digests = {}
+    for row, found in zip(result.rows, result.frame_sha256, strict=True):
+        digests.setdefault(row.item_id, []).extend(found)
+    for item in order.items:
+        paths = SOURCE.read(root, "train", item).frame_paths
+        assert digests[item.item_id] == [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
 
 
 def test_pack_shard_every_item_damaged_writes_no_tar(root, order, tmp_path):
@@ -239,32 +253,3 @@ def test_pack_shard_killed_half_way_then_run_again_gives_the_same_release(root, 
         {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("killed", "whole")
     ]
     assert contents[0] == contents[1]
-
-
-def test_verify_shard_one_flipped_byte_raises(root, order, tmp_path):
-    entry = pack(root, order, tmp_path).entry
-    verify_shard(tmp_path, entry)
-    path = tmp_path / order.shard
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(bytes(content))
-    with pytest.raises(ValueError, match=f"has sha256 [0-9a-f]+; expected {entry.sha256}; delete it"):
-        verify_shard(tmp_path, entry)
-    with pytest.raises(ValueError, match="not found; expected"):
-        verify_shard(tmp_path, replace(entry, name="x.tar"))
-
-
-def test_sample_key_any_id_is_short_lower_case_and_without_dot():
-    generator = np.random.default_rng(0)
-    ids = ["-KqXc.mp4", "A1", "a1", "x" * 300, "\u00e9\u00e8/..\\", ""]
-    ids += ["".join(map(chr, generator.integers(32, 1000, 30))) for _ in range(50)]
-    keys = [sample_key("coco_panoptic", "train", item_id, 12) for item_id in ids]
-    assert len({key.lower() for key in keys}) == len(ids)
-    for key in keys:
-        assert set(key) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-")
-        assert len(key) <= 80
-
-
-def test_sample_key_known_item_has_the_agreed_form():
-    digest = hashlib.blake2b(b"ytvis_2021|train|12").hexdigest()[:8]
-    assert sample_key("ytvis_2021", "train", "12", 3) == f"ytvis_2021-train-12-{digest}-003"

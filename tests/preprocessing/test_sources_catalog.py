@@ -1,8 +1,11 @@
+import re
+from contextlib import suppress
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from preprocessing.errors import SourceError
+from preprocessing.errors import MissingFileError, SourceError
 from preprocessing.masks import decode_mask
 from preprocessing.miniature import DATASETS, MiniatureConfig, build
 from preprocessing.sources.catalog import SOURCES, require_source
@@ -20,7 +23,9 @@ LABEL_FOLDERS = {
     ),
     "davis_2017": lambda root, split, item: root / "Annotations" / "480p" / item,
 }
-CASES = [(name, split) for name in DATASETS for split in SOURCES[name].spec.splits]
+CASES = [
+    (name, split) for name in DATASETS for split in ("train", "val") if split in SOURCES[name].spec.splits
+]
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +35,10 @@ def roots(tmp_path_factory):
 
 def test_sources_are_named_as_their_specs_say():
     assert [source.spec.name for source in SOURCES.values()] == list(SOURCES)
-    assert len(SOURCES) == 8
 
 
 def test_require_source_unknown_name_lists_the_known_ones():
-    expected = (
-        "--dataset coco: no such dataset; expected one of coco_panoptic, sa_1b, ytvis_2021, vipseg, vspw, "
-        "refytvos, davis_2017, davis_2016"
-    )
+    expected = f"--dataset coco: no such dataset; expected one of {', '.join(SOURCES)}"
     with pytest.raises(SourceError) as caught:
         require_source("coco")
     assert str(caught.value) == expected
@@ -81,3 +82,53 @@ def test_miniature_record_paints_back_to_the_official_label_images(roots, name, 
                     }[region.kind]
             with Image.open(path) as image:
                 np.testing.assert_array_equal(painted, np.asarray(image))
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_spec_says_which_label_space_and_prompts_a_dataset_yields(roots, name):
+    source, root = SOURCES[name], roots[name]
+    spec, space = source.spec, source.label_space(root)
+    assert spec.label_space_name == (space.name if space else None)
+    prompts = set()
+    for split in spec.splits:
+        with suppress(MissingFileError):
+            for item in source.scan(root, split):
+                record = source.read(root, split, item).record
+                prompts |= {prompt.kind for prompt in record.prompts}
+                prompts |= {"expression"} if record.expressions else set()
+    # Scribbles are a download of their own, which the miniature leaves out.
+    assert prompts == set(spec.prompts) - ({"scribble"} if name == "davis_2017" else set())
+
+
+GROUPS = {
+    r"coco:\d{12}": (
+        "coco_panoptic",
+        "coco_instances",
+        "lvis",
+        "lvis_v05",
+        "refcoco",
+        "refcocoplus",
+        "refcocog",
+    ),
+    r"ytvos:\w+": ("ytvis_2019", "ytvis_2021", "ytvis_2022", "ytvos_2018", "ytvos_2019", "refytvos"),
+    r"vipseg:\w+": ("vipseg", "vipseg_720p", "vspw", "viposeg"),
+    r"davis:\w+": ("davis_2016", "davis_2017", "refdavis"),
+    r"tao:[\w ]+/\w+": ("burst",),
+    r"(sa_1b|entityseg|ade20k|ovis|mose):[\w/]+": ("sa_1b", "entityseg", "ade20k", "ovis", "mose"),
+}
+"""Names of groups: datasets that were made from the same pictures share them, so that leaks are found."""
+
+
+@pytest.mark.parametrize(("pattern", "names"), GROUPS.items())
+def test_groups_are_named_alike_where_datasets_share_pictures(roots, pattern, names):
+    for name in names:
+        source, root = SOURCES[name], roots[name]
+        split = "val" if name == "ytvis_2022" else "train"
+        groups = [source.read(root, split, item).record.group for item in source.scan(root, split)]
+        assert len(set(groups)) == len(groups)
+        for group in groups:
+            assert re.fullmatch(pattern, group), (name, group)
+
+
+def test_every_dataset_has_a_way_to_name_groups():
+    assert {name for names in GROUPS.values() for name in names} == set(SOURCES)

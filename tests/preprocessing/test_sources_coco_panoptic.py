@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from preprocessing.errors import ItemError, SourceError
+from preprocessing.errors import Finding, ItemError, SourceError
+from preprocessing.layouts import coco_panoptic
 from preprocessing.masks import decode_mask
-from preprocessing.sources.catalog import require_source
+from preprocessing.sources.coco_panoptic import CocoPanoptic
 from preprocessing.sources.source import Item
 from preprocessing.validate import validate
+from preprocessing.worlds import WorldConfig, render_world
 from univs.schema import Frame, Region
 
-SOURCE = require_source("coco_panoptic")
+SOURCE = CocoPanoptic()
 IDS = np.array([[0, 0, 70000, 70000], [300, 300, 300, 70000], [300, 5, 5, 5]])
 CATEGORIES = [
     {"id": 17, "name": "cat", "isthing": 1},
@@ -32,7 +34,7 @@ def body():
     return {
         "images": [{"id": 42, "file_name": "000000000042.jpg", "height": 3, "width": 4}],
         "annotations": [{"image_id": 42, "file_name": "000000000042.png", "segments_info": segments}],
-        "categories": CATEGORIES,
+        "categories": [dict(category) for category in CATEGORIES],
     }
 
 
@@ -190,7 +192,7 @@ def test_read_file_name_that_leaves_the_folder_is_e190(root, body, name):
     ("field", "value", "found"),
     [
         ("segments_info", None, "TypeError: 'NoneType' object is not iterable"),
-        ("segments_info", [{"id": 5, "category_id": 1}] * 2, "ValueError: id 5 twice"),
+        ("segments_info", [{"id": 5, "category_id": 1}] * 2, "id 5 twice"),
         ("segments_info", ["a"], "TypeError: string indices must be integers, not 'str'"),
         ("file_name", 3, None),
     ],
@@ -198,14 +200,16 @@ def test_read_file_name_that_leaves_the_folder_is_e190(root, body, name):
 def test_read_malformed_annotation_is_an_item_error(root, body, field, value, found):
     body["annotations"][0][field] = value
     code, message = rejection(root, body)
-    assert code == ("E190" if field == "file_name" else "E100")
+    assert code == (
+        "E190" if field == "file_name" else "E120" if isinstance(value, list) and len(value) == 2 else "E100"
+    )
     if found:
         assert message == f"000000000042: {found}"
 
 
 def test_scan_unknown_split_raises(root):
-    expected = "--split test: coco_panoptic has no such split; expected one of train, val"
-    assert source_error(root, "test") == expected
+    expected = "--split testA: coco_panoptic has no such split; expected one of train, val, test"
+    assert source_error(root, "testA") == expected
 
 
 def test_scan_missing_root_raises(tmp_path):
@@ -241,7 +245,7 @@ def test_scan_annotation_file_of_another_kind_raises(root, content):
 def test_scan_repeated_image_id_raises(root, body):
     body["images"] *= 2
     write(root, body)
-    assert "has a malformed image or annotation (ValueError: id 42 twice)" in source_error(root)
+    assert "has a malformed image or annotation (DuplicateIdError: id 42 twice)" in source_error(root)
 
 
 def test_scan_categories_differing_between_splits_raises(root, body):
@@ -260,6 +264,172 @@ def test_scan_malformed_categories_raises(root, body):
 def test_read_payload_of_another_source_is_an_item_error(root):
     with pytest.raises(ItemError, match="^E100 "):
         SOURCE.read(root, "val", Item(item_id="1", num_frames=1, payload="{}"))
+
+
+def official_numbers(ids, segment_id):
+    rows, columns = np.nonzero(ids == segment_id)
+    x, y = int(columns.min()), int(rows.min())
+    return {"area": len(rows), "bbox": [x, y, int(columns.max()) - x + 1, int(rows.max()) - y + 1]}
+
+
+def add_numbers(body):
+    for segment in body["annotations"][0]["segments_info"]:
+        segment.update(official_numbers(IDS, segment["id"]))
+
+
+def to_official(record):
+    """Write a record as its image, its annotation and its [H, W] segment ids again."""
+    size, extra = (record.height, record.width), json.loads(record.extra or "{}")
+    more = extra.pop("annotation", {})
+    image_id, ids, segments = int(record.item_id), np.zeros(size, dtype=np.int64), []
+    for track in record.objects:
+        ids[decode_mask(track.rles[0], *size)] = int(track.source_id)
+        own = official_numbers(ids, int(track.source_id))
+        segment = {
+            "id": int(track.source_id),
+            "category_id": track.category_id,
+            "iscrowd": int(track.is_crowd),
+            "area": track.areas[0] if track.areas else own["area"],
+            "bbox": list(track.boxes[0]) if track.boxes else own["bbox"],
+        }
+        segments.append(segment | json.loads(track.extra or "{}"))
+    image = {"id": image_id, "file_name": record.frames[0].name, "height": size[0], "width": size[1]}
+    annotation = {
+        "image_id": image_id,
+        "file_name": f"{image_id:012d}.png",
+        **more,
+        "segments_info": segments,
+    }
+    return image | extra, annotation, ids
+
+
+def assert_round_trip(records, body, folder):
+    images = {image["id"]: image for image in body["images"]}
+    annotations = {entry["image_id"]: entry for entry in body["annotations"]}
+    assert {int(item_id) for item_id in records} == images.keys()
+    for record in records.values():
+        image, annotation, ids = to_official(record)
+        assert image == images[image["id"]]
+        expected = annotations[image["id"]]
+        by_id = sorted(expected["segments_info"], key=lambda segment: segment["id"])
+        assert annotation == {**expected, "segments_info": by_id}
+        with Image.open(folder / expected["file_name"]) as png:
+            np.testing.assert_array_equal(ids, np.asarray(png).astype(np.int64) @ [1, 256, 65536])
+
+
+def test_read_image_names_its_group_and_license(root, body):
+    body["licenses"] = [{"id": 4, "name": "Attribution", "url": "http://cc.org/by"}]
+    body["images"][0]["license"] = 4
+    record = read_first(root, body).record
+    assert record.group == "coco:000000000042"
+    assert record.license == "CC-BY-4.0 (annotations); image: Attribution http://cc.org/by"
+    assert json.loads(record.extra) == {"license": 4}
+
+
+def test_read_numbers_of_the_masks_are_not_kept_twice(root, body):
+    add_numbers(body)
+    video = read_first(root, body)
+    assert {(track.boxes, track.areas) for track in video.record.objects} == {((), ())}
+    assert video.findings == ()
+
+
+def test_read_numbers_that_differ_are_kept_with_w136(root, body):
+    add_numbers(body)
+    body["annotations"][0]["segments_info"][1]["area"] = 5
+    body["annotations"][0]["segments_info"][2]["bbox"] = [1, 2, 2, 0]
+    video = read_first(root, body)
+    five, three_hundred, _ = video.record.objects
+    assert (five.boxes, five.areas) == (((1, 2, 2, 0),), ())
+    assert (three_hundred.boxes, three_hundred.areas) == ((), (5,))
+    assert video.findings == (
+        Finding(
+            code="W136",
+            message="000000000042: area or bbox of 2 of 3 segments, the first is 5",
+            file="annotations/panoptic_val2017.json",
+            pointer="/annotations/0/segments_info",
+        ),
+    )
+
+
+def test_read_rejections_say_where(root, body):
+    del body["annotations"][0]["segments_info"][1]
+    write(root, body)
+    (item,) = SOURCE.scan(root, "val")
+    with pytest.raises(ItemError) as caught:
+        SOURCE.read(root, "val", item)
+    assert caught.value.file == "annotations/panoptic_val2017/000000000042.png"
+    body["annotations"][0]["segments_info"] = [{"id": 5, "category_id": 99}]
+    write(root, body)
+    (item,) = SOURCE.scan(root, "val")
+    with pytest.raises(ItemError) as caught:
+        SOURCE.read(root, "val", item)
+    assert caught.value.file == "annotations/panoptic_val2017.json"
+    assert caught.value.pointer == "/annotations/0/segments_info/0/category_id"
+
+
+def test_read_test_split_has_no_truth_and_the_panoptic_categories(root, body):
+    write(root, body)
+    (root / "test2017").mkdir()
+    Image.new("RGB", (4, 3)).save(root / "test2017" / "000000000042.jpg")
+    things = [{"id": 1, "name": "person"}, {"id": 17, "name": "cat"}]
+    listing = {"images": body["images"], "categories": things}
+    (root / "annotations" / "image_info_test2017.json").write_text(json.dumps(listing))
+    (item,) = SOURCE.scan(root, "test")
+    video = SOURCE.read(root, "test", item)
+    record = video.record
+    assert (record.ground_truth, record.objects, record.is_partition) == ("none", (), False)
+    assert (record.frames[0].labelled, record.label_space) == (False, "coco_panoptic")
+    assert SOURCE.label_space(root).names == ("person", "cat", "roof")
+    validate(video)
+
+
+def test_round_trip_is_exact_with_odd_fields(root, body, packed_records):
+    add_numbers(body)
+    segments = body["annotations"][0]["segments_info"]
+    segments[0].update(area=2.5, note="x")
+    segments[2]["bbox"] = [0, 0, 4, 3]
+    body["images"][0]["coco_url"] = "http://x"
+    body["annotations"][0]["annotator"] = 3
+    folder = root / "annotations/panoptic_val2017"
+    (folder / "000000000042.png").rename(folder / "label.png")
+    body["annotations"][0]["file_name"] = "label.png"
+    write(root, body)
+    assert_round_trip(packed_records(SOURCE, root, "val"), body, folder)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_round_trip_of_the_miniature_is_exact(tmp_path, packed_records, split):
+    config = WorldConfig(height=48, width=64, num_frames=1)
+    coco_panoptic.write(tmp_path, split, [render_world(config, split, index, 3) for index in range(5)])
+    path = tmp_path / "annotations" / f"panoptic_{split}2017"
+    official = json.loads(path.with_suffix(".json").read_text())
+    assert_round_trip(packed_records(SOURCE, tmp_path, split), official, path)
+
+
+def samples_folder() -> Path:
+    if "UNIVS_SAMPLES_DIR" not in os.environ:
+        pytest.skip("needs UNIVS_SAMPLES_DIR: real samples")
+    return Path(os.environ["UNIVS_SAMPLES_DIR"])
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_round_trip_of_real_coco_is_exact(packed_records, split):
+    root = samples_folder() / "coco"
+    path = root / "annotations" / f"panoptic_{split}2017"
+    official = json.loads(path.with_suffix(".json").read_text())
+    assert_round_trip(packed_records(SOURCE, root, split), official, path)
+
+
+def test_round_trip_of_the_sample_of_panopticapi_is_exact(tmp_path, packed_records):
+    sample = samples_folder() / "coco_panopticapi_sample"
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "val2017").symlink_to(sample / "input_images")
+    (tmp_path / "annotations/panoptic_val2017").symlink_to(sample / "panoptic_examples")
+    (tmp_path / "annotations/panoptic_val2017.json").symlink_to(sample / "panoptic_examples.json")
+    official = json.loads((sample / "panoptic_examples.json").read_text())
+    records = packed_records(SOURCE, tmp_path, "val")
+    assert_round_trip(records, official, sample / "panoptic_examples")
+    assert any(track.boxes or track.areas for record in records.values() for track in record.objects) is False
 
 
 @pytest.mark.parametrize(("split", "num_images"), [("train", 24), ("val", 12)])

@@ -1,3 +1,4 @@
+import json
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from preprocessing.errors import ItemError, SourceError
 from preprocessing.masks import decode_mask
 from preprocessing.sources.catalog import require_source
 from preprocessing.validate import validate
+from univs.schema import OfficialPrompt
 
 DAVIS_2017, DAVIS_2016 = require_source("davis_2017"), require_source("davis_2016")
 LABELS = np.array(
@@ -110,9 +112,144 @@ def test_read_missing_image_is_e151(root):
     assert rejection(DAVIS_2017, root) == ("E151", "bear: 2 jpg, 3 png; frame 00002 has no image file")
 
 
-def test_read_image_of_other_size_is_e103(root):
+def test_read_image_of_other_size_is_e104(root):
     Image.new("RGB", (5, 2)).save(root / "JPEGImages/480p/bear/00001.jpg")
-    assert rejection(DAVIS_2017, root) == ("E103", "bear/00001.jpg: image 5x2; expected 4x2 (w x h)")
+    assert rejection(DAVIS_2017, root)[0] == "E104"
+
+
+@pytest.fixture
+def test_dev(root):
+    """Turn the sequences into those of a test set: labels of the first frame alone."""
+    for path in root.glob("Annotations/480p/*/*.png"):
+        if path.stem != "00000":
+            path.unlink()
+    (root / "ImageSets/2017/val.txt").rename(root / "ImageSets/2017/test-dev.txt")
+    return root
+
+
+def test_read_test_set_knows_nothing_beyond_the_first_frame(test_dev):
+    item = next(DAVIS_2017.scan(test_dev, "test-dev"))
+    record = validate(DAVIS_2017.read(test_dev, "test-dev", item)).record
+    assert record.ground_truth == "first_frame"
+    assert [track.states for track in record.objects] == ["VUU", "VUU"]
+    assert [frame.labelled for frame in record.frames] == [True, False, False]
+    assert record.prompts == tuple(
+        OfficialPrompt(kind="mask", object_id=object_id, frame_index=0) for object_id in (1, 2)
+    )
+
+
+def test_read_test_set_without_any_label_is_e151(test_dev):
+    (test_dev / "Annotations/480p/bear/00000.png").unlink()
+    item = next(DAVIS_2017.scan(test_dev, "test-dev"))
+    with pytest.raises(ItemError) as caught:
+        DAVIS_2017.read(test_dev, "test-dev", item)
+    assert (caught.value.code, caught.value.message) == (
+        "E151",
+        "bear: 3 frames, 0 of them with a PNG in 480p",
+    )
+
+
+def test_scan_2016_has_no_test_sets(root):
+    with pytest.raises(
+        SourceError, match="--split test-dev: davis_2016 has no such split; expected one of train, val"
+    ):
+        next(DAVIS_2016.scan(root, "test-dev"))
+
+
+def test_read_val_prompts_each_object_by_its_first_mask(root):
+    record = DAVIS_2017.read(root, "val", scan(DAVIS_2017, root)["bear"]).record
+    assert [(p.kind, p.object_id, p.frame_index) for p in record.prompts] == [("mask", 1, 0), ("mask", 2, 0)]
+    assert (record.group, record.completeness.is_partial) == ("davis:bear", True)
+
+
+def test_read_train_has_no_prompts(root):
+    (root / "ImageSets/2017/val.txt").rename(root / "ImageSets/2017/train.txt")
+    item = next(DAVIS_2017.scan(root, "train"))
+    assert DAVIS_2017.read(root, "train", item).record.prompts == ()
+
+
+def test_read_full_resolution_where_it_lies_alone(root):
+    for folder in ("JPEGImages", "Annotations"):
+        (root / folder / "480p").rename(root / folder / "Full-Resolution")
+    video = DAVIS_2017.read(root, "val", scan(DAVIS_2017, root)["bear"])
+    assert validate(video).record.num_frames == 3
+    assert video.frame_paths[0] == root / "JPEGImages/Full-Resolution/bear/00000.jpg"
+
+
+def test_read_480p_where_both_resolutions_lie(root):
+    (root / "JPEGImages/Full-Resolution").mkdir()
+    video = DAVIS_2017.read(root, "val", scan(DAVIS_2017, root)["bear"])
+    assert video.frame_paths[0] == root / "JPEGImages/480p/bear/00000.jpg"
+
+
+def write_scribbles(root, *frames, file="001.json"):
+    folder = root / "Scribbles/bear"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / file).write_text(json.dumps({"scribbles": frames, "sequence": "bear"}))
+
+
+def stroke(object_id, *path):
+    return {"path": [list(point) for point in path], "object_id": object_id, "start_time": 7, "end_time": 9}
+
+
+def test_read_scribbles_become_prompts_in_pixels(root):
+    write_scribbles(root, [], [stroke(3, (0, 0), (1, 1)), stroke(0, (0.5, 0.25))], [])
+    write_scribbles(root, [stroke(1, (1, 0))], [], [], file="002.json")
+    record = validate(DAVIS_2017.read(root, "val", scan(DAVIS_2017, root)["bear"])).record
+    strokes = [prompt for prompt in record.prompts if prompt.kind == "scribble"]
+    assert [(p.object_id, p.frame_index, p.coordinates) for p in strokes] == [
+        (2, 1, (0, 0, 3, 1)),
+        (0, 1, (1.5, 0.25)),
+        (1, 0, (3, 0)),
+    ]
+    times = {"start_time": 7, "end_time": 9}
+    assert json.loads(record.extra) == {
+        "scribbles": {
+            "001.json": {"sequence": "bear", "strokes": [times, times]},
+            "002.json": {"sequence": "bear", "strokes": [times]},
+        }
+    }
+
+
+def scribble_rejection(root):
+    with pytest.raises(ItemError) as caught:
+        DAVIS_2017.read(root, "val", scan(DAVIS_2017, root)["bear"])
+    return caught.value.code, caught.value.message, caught.value.file, caught.value.pointer
+
+
+def test_read_scribbles_of_another_number_of_frames_is_e110(root):
+    write_scribbles(root, [], [])
+    assert scribble_rejection(root) == (
+        "E110",
+        "bear: 001.json has 2 lists of scribbles, 3 frames",
+        "Scribbles/bear/001.json",
+        "/scribbles",
+    )
+
+
+def test_read_scribble_of_no_object_is_e144(root):
+    write_scribbles(root, [], [stroke(1, (0, 0)), stroke(2, (0, 0))], [])
+    assert scribble_rejection(root) == (
+        "E144",
+        "bear: scribble of object 2; expected one of 0, 1, 3",
+        "Scribbles/bear/001.json",
+        "/scribbles/1/1",
+    )
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", '{"scribbles": [[{"path": [[1]]}], [], []]}', '{"scribbles": [1, 2, 3]}']
+)
+def test_read_malformed_scribbles_is_e100(root, content):
+    write_scribbles(root, [], [], [])
+    (root / "Scribbles/bear/001.json").write_text(content)
+    assert scribble_rejection(root)[0] == "E100"
+
+
+def test_read_2016_takes_no_scribbles(root):
+    write_scribbles(root, [], [])
+    record = DAVIS_2016.read(root, "val", scan(DAVIS_2016, root)["bear"]).record
+    assert {prompt.kind for prompt in record.prompts} == {"mask"}
 
 
 def test_read_listed_sequence_without_folder_is_e153(root):

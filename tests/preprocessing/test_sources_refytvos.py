@@ -10,7 +10,7 @@ from preprocessing.errors import ItemError, SourceError
 from preprocessing.masks import decode_mask
 from preprocessing.sources.catalog import require_source
 from preprocessing.validate import validate
-from univs.schema import Expression
+from univs.schema import Completeness, Expression
 
 SOURCE = require_source("refytvos")
 FRAMES = ("00000", "00005", "00010")
@@ -117,16 +117,84 @@ def test_read_undeclared_object_is_e137(root, videos):
     assert rejection(root, videos) == ("E137", "003234408d: id 2 (16 px) is not among 5")
 
 
-def test_read_undeclared_speck_is_kept_with_a_warning(root, videos, caplog):
+def test_read_undeclared_speck_is_kept_with_a_finding(root, videos):
     write_declared(root, "2")
-    assert [track.source_id for track in read_only(root, videos).record.objects] == ["2", "5"]
-    assert caplog.messages == ["003234408d: id 5 (4 px) is not among 2; kept"]
+    video = read_only(root, videos)
+    assert [track.source_id for track in video.record.objects] == ["2", "5"]
+    assert [(f.code, f.message, f.file, f.pointer) for f in video.findings] == [
+        (
+            "W137",
+            "003234408d: id 5 (4 px) is not among 2; kept",
+            "valid/meta.json",
+            "/videos/003234408d/objects",
+        )
+    ]
 
 
-def test_read_declared_object_that_is_never_visible_is_left_out_with_a_warning(root, videos, caplog):
+def test_read_declared_object_that_is_never_visible_is_left_out_with_a_finding(root, videos):
     write_declared(root, "2", "5", "9")
-    assert [track.source_id for track in read_only(root, videos).record.objects] == ["2", "5"]
-    assert caplog.messages == ["003234408d: declared object 9 is never visible, left out"]
+    video = read_only(root, videos)
+    assert [track.source_id for track in video.record.objects] == ["2", "5"]
+    assert [(f.code, f.message, f.file, f.pointer) for f in video.findings] == [
+        (
+            "W138",
+            "003234408d: declared object 9 is never visible, left out",
+            "valid/meta.json",
+            "/videos/003234408d/objects/9",
+        )
+    ]
+    assert json.loads(video.record.extra) == {"left_out": {"9": {"category": "dog", "frames": []}}}
+
+
+def test_read_declared_category_and_frames_stay_with_the_object(root, videos):
+    write_declared(root, "2", "5")
+    extras = [json.loads(track.extra) for track in read_only(root, videos).record.objects]
+    assert extras == [{"category": "dog", "frames": []}] * 2
+
+
+def test_read_object_without_expression_is_flagged(root, videos):
+    (finding,) = validate(read_only(root, videos)).findings
+    assert (finding.code, finding.message) == ("W142", "003234408d: 1 of 2 objects: 5")
+
+
+def test_read_label_without_a_frame_is_flagged(root, videos):
+    videos["003234408d"]["frames"].pop()
+    (finding,) = read_only(root, videos).findings
+    assert (finding.code, finding.message) == ("W152", "003234408d: 00010.png has no image, left out")
+    assert finding.file == "valid/Annotations/003234408d/00010.png"
+
+
+def test_read_group_rate_and_completeness_are_those_of_youtube_vos(root, videos):
+    record = read_only(root, videos).record
+    assert (record.group, record.frames_per_second) == ("ytvos:003234408d", 6.0)
+    assert record.completeness == Completeness(is_partial=True)
+    assert record.prompts == ()
+
+
+def test_read_unknown_fields_are_kept(root, videos):
+    videos["003234408d"]["source"] = "a"
+    videos["003234408d"]["expressions"]["2"]["annotator"] = 4
+    assert json.loads(read_only(root, videos).record.extra) == {
+        "source": "a",
+        "expressions": {"2": {"annotator": 4}},
+    }
+
+
+def test_read_test_split_keeps_the_text(root, videos):
+    entry = {"frames": ["00000"], "expressions": {"0": {"exp": "a dog"}}}
+    write(root, {"003234408d": entry}, "test")
+    (root / "test").symlink_to(root / "valid")
+    (item,) = SOURCE.scan(root, "test")
+    record = validate(SOURCE.read(root, "test", item)).record
+    assert (record.ground_truth, [e.text for e in record.expressions]) == ("none", ["a dog"])
+
+
+def test_read_error_names_file_and_place(root, videos):
+    videos["003234408d"]["expressions"]["4"] = {"exp": "a cat", "obj_id": "7"}
+    with pytest.raises(ItemError) as caught:
+        read_only(root, videos)
+    assert caught.value.file == "meta_expressions/valid/meta_expressions.json"
+    assert caught.value.pointer == "/videos/003234408d/expressions/4/obj_id"
 
 
 def test_read_no_png_at_all_is_e151(root, videos):

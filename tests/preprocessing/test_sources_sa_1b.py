@@ -1,15 +1,23 @@
+import gzip
+import io
 import json
 import os
 import shutil
+import tarfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from preprocessing.errors import ItemError, SourceError
-from preprocessing.masks import decode_mask, encode_mask
+from preprocessing.errors import Finding, ItemError, SourceError
+from preprocessing.masks import decode_mask, encode_mask, mask_area
+from preprocessing.miniature import MiniatureConfig, build
 from preprocessing.sources.catalog import require_source
 from preprocessing.validate import validate
 
@@ -92,11 +100,40 @@ def test_scan_orders_naturally_and_lists_either_half(root):
     assert [item.item_id for item in SOURCE.scan(root, "train")] == ["sa_9", "sa_10", "sa_223"]
 
 
-def test_read_mask_of_area_zero_is_left_out_with_a_warning(root, body, caplog):
-    body["annotations"][0]["segmentation"]["counts"] = encode_mask(np.zeros((3, 5), dtype=np.bool_))
-    record = read_only(root, body).record
-    assert [track.source_id for track in record.objects] == ["4"]
-    assert caplog.messages == ["sa_10: 1 of 2 masks have area 0, left out"]
+def test_read_keeps_scores_prompts_and_what_masks_do_not_say(root, body):
+    first, second = body["annotations"]
+    first |= {"bbox": [0.0, 0.0, 5.0, 2.0], "area": 10, "point_coords": [[1.5, 0.25], [3, 1]]}
+    second |= {"bbox": [1.0, 1.0, 1.0, 0.0], "area": 2, "predicted_iou": 0.75, "note": "seen"}
+    record = validate(read_only(root, body)).record
+    small, large = record.objects
+    assert (small.source_id, small.boxes, small.areas) == ("4", ((1.0, 1.0, 1.0, 0.0),), ())
+    assert (small.predicted_iou, small.stability_score) == (0.75, 0.98)
+    assert json.loads(small.extra) == {"crop_box": [0.0, 0.0, 5.0, 3.0], "note": "seen"}
+    assert (large.source_id, large.boxes, large.areas) == ("30", (), ())
+    assert [(p.kind, p.object_id, p.frame_index, p.coordinates) for p in record.prompts] == [
+        ("point", 1, 0, (1.0, 1.0)),
+        ("point", 2, 0, (1.5, 0.25)),
+        ("point", 2, 0, (3, 1)),
+    ]
+    assert json.loads(record.extra) == {"image": {"image_id": 10, "file_name": "sa_10.jpg"}}
+    assert record.group == "sa_1b:sa_10"
+
+
+def test_read_mask_of_area_zero_is_left_out_with_a_warning(root, body):
+    empty = body["annotations"][0]
+    empty["segmentation"]["counts"] = encode_mask(np.zeros((3, 5), dtype=np.bool_))
+    video = read_only(root, body)
+    assert [track.source_id for track in video.record.objects] == ["4"]
+    assert [prompt.object_id for prompt in video.record.prompts] == [1]
+    assert json.loads(video.record.extra)["left_out"] == [empty]
+    assert video.findings == (
+        Finding(
+            code="W114",
+            message="sa_10: annotation 30: area 0",
+            file="sa_10.json",
+            pointer="/annotations/0/segmentation",
+        ),
+    )
 
 
 def test_read_only_masks_of_area_zero_is_e113(root, body):
@@ -158,16 +195,174 @@ def test_read_json_without_a_field_is_e100(root, body, field):
     assert rejection(root, body) == ("E100", f"sa_10: KeyError: '{field}'")
 
 
-def test_read_repeated_annotation_id_is_e100(root, body):
+def test_read_repeated_annotation_id_is_e120(root, body):
     body["annotations"] *= 2
-    assert rejection(root, body) == ("E100", "sa_10: ValueError: id 30 twice")
+    assert rejection(root, body) == ("E120", "sa_10: id 30 twice")
+
+
+NEEDS = (
+    "expected sa_*.tar, or sa_*.jpg with sa_*.json side by side, or images/sa_*.jpg with "
+    "annotations/sa_*.json; point it at either of them"
+)
 
 
 def test_scan_empty_folder_raises(tmp_path):
-    with pytest.raises(
-        SourceError, match=r"no \*.jpg found; expected sa_\*.jpg with sa_\*.json side by side"
-    ):
+    with pytest.raises(SourceError) as caught:
         list(SOURCE.scan(tmp_path, "train"))
+    assert str(caught.value) == f"--source {tmp_path}: no *.tar and no *.jpg found; {NEEDS}"
+
+
+def test_scan_tars_beside_unpacked_images_raises(root):
+    write_tar(root / "sa_000000.tar", {"sa_10.jpg": b""})
+    with pytest.raises(SourceError) as caught:
+        list(SOURCE.scan(root, "train"))
+    assert str(caught.value) == f"--source {root}: 1 tars and 1 unpacked items found; {NEEDS}"
+
+
+def write_tar(path, members):
+    with tarfile.open(path, "w") as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(f"./{name}")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+
+
+@pytest.fixture
+def tars(root, body, tmp_path_factory):
+    """Two tars: a whole pair in each, an image alone, an annotation alone."""
+    folder, picture = tmp_path_factory.mktemp("tars"), (root / "sa_10.jpg").read_bytes()
+    content = json.dumps(body).encode()
+    write_tar(folder / "sa_000000.tar", {"sa_9.json": content, "sa_10.jpg": picture, "sa_10.json": content})
+    write_tar(folder / "sa_000001.tar", {"LICENSE": b"-", "sa_2.jpg": picture, "sa_11.jpg": picture})
+    return folder
+
+
+def test_scan_tars_lists_one_after_the_other(tars):
+    assert [item.item_id for item in SOURCE.scan(tars, "train")] == ["sa_9", "sa_10", "sa_2", "sa_11"]
+
+
+def test_read_in_a_tar_gives_the_record_and_the_bytes_of_the_unpacked_files(root, body, tars):
+    unpacked = validate(read_only(root, body))
+    item = next(item for item in SOURCE.scan(tars, "train") if item.item_id == "sa_10")
+    in_tar = validate(SOURCE.read(tars, "train", item))
+    assert in_tar == unpacked
+
+
+def test_read_in_a_tar_names_the_member(body, tars):
+    body["annotations"][1]["segmentation"]["size"] = [5, 3]
+    write_tar(tars / "sa_000000.tar", {"sa_3.jpg": b"", "sa_3.json": json.dumps(body).encode()})
+    with pytest.raises(ItemError) as caught:
+        SOURCE.read(tars, "train", next(SOURCE.scan(tars, "train")))
+    assert (caught.value.code, caught.value.file) == ("E111", "sa_000000.tar/sa_3.json")
+    assert caught.value.pointer == "/annotations/1/segmentation"
+
+
+def test_read_half_a_pair_in_a_tar_is_rejected(tars):
+    found = {}
+    for item in SOURCE.scan(tars, "train"):
+        if item.item_id != "sa_10":
+            with pytest.raises(ItemError) as caught:
+                SOURCE.read(tars, "train", item)
+            found[item.item_id] = (caught.value.code, caught.value.message, caught.value.file)
+    again = "download the tar again"
+    assert found == {
+        "sa_9": ("E101", f"sa_9: sa_9.jpg not found in sa_000000.tar; {again}", "sa_000000.tar"),
+        "sa_2": ("E151", f"sa_2: sa_2.json not found in sa_000001.tar; {again}", "sa_000001.tar"),
+        "sa_11": ("E151", f"sa_11: sa_11.json not found in sa_000001.tar; {again}", "sa_000001.tar"),
+    }
+
+
+def scan_error(tars):
+    with pytest.raises(SourceError) as caught:
+        list(SOURCE.scan(tars, "train"))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("size", [0, 100, 512, 600, 1024, 1536, 2000])
+def test_scan_truncated_tar_raises(tars, size):
+    path = tars / "sa_000000.tar"
+    path.write_bytes(path.read_bytes()[:size])
+    message = scan_error(tars)
+    assert message.startswith(f"--source {tars}: sa_000000.tar is not a whole tar (")
+    assert message.endswith(f", {size} bytes); download it again")
+
+
+def test_scan_tar_with_a_damaged_header_raises(tars):
+    path = tars / "sa_000001.tar"
+    content = path.read_bytes()
+    path.write_bytes(content[:1024] + b"\7" * 60 + content[1084:])
+    assert scan_error(tars) == (
+        f"--source {tars}: sa_000001.tar is not a whole tar "
+        "(neither a member nor the end at byte 1024, 10240 bytes); download it again"
+    )
+
+
+def test_scan_compressed_tar_raises(tars):
+    path = tars / "sa_000000.tar"
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    assert "sa_000000.tar is not a whole tar (" in scan_error(tars)
+
+
+def rebuild(record):
+    """Write a record back as SA-1B's JSON."""
+    rest = json.loads(record.extra)
+    entries = {}
+    for track in record.objects:
+        area = mask_area(track.rles[0], record.height, record.width)
+        size = [record.height, record.width]
+        box = coco_mask.toBbox({"size": size, "counts": track.rles[0].encode()}).tolist()
+        entries[int(track.source_id)] = {
+            "id": int(track.source_id),
+            "segmentation": {"size": size, "counts": track.rles[0]},
+            "bbox": list(track.boxes[0]) if track.boxes else box,
+            "area": track.areas[0] if track.areas else area,
+            "predicted_iou": track.predicted_iou,
+            "stability_score": track.stability_score,
+            "point_coords": [list(p.coordinates) for p in record.prompts if p.object_id == track.object_id],
+            **json.loads(track.extra),
+        }
+    entries |= {entry["id"]: entry for entry in rest.pop("left_out", [])}
+    image = {**rest.pop("image"), "width": record.width, "height": record.height}
+    return {**rest, "image": image, "annotations": [entries[i] for i in sorted(entries)]}
+
+
+def in_order(body):
+    return {**body, "annotations": sorted(body["annotations"], key=lambda entry: entry["id"])}
+
+
+def test_round_trip_of_the_miniature_gives_the_official_files(tmp_path, packed_items):
+    root = build(tmp_path, MiniatureConfig(train_images=3), ["sa_1b"])["sa_1b"]
+    items = packed_items(SOURCE, root, "train")
+    assert sorted(items) == ["sa_1", "sa_2", "sa_3"]
+    for item_id, item in items.items():
+        assert rebuild(item.record) == in_order(json.loads((root / f"{item_id}.json").read_bytes()))
+        assert item.frame_bytes == ((root / f"{item_id}.jpg").read_bytes(),)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.data())
+def test_round_trip_of_any_annotation_gives_it_back(data):
+    number = st.integers(-100, 100) | st.floats(-1e6, 1e6)
+    with TemporaryDirectory() as name:
+        root = Path(name)
+        Image.new("RGB", (4, 3)).save(root / "sa_1.jpg")
+        entries = []
+        for source_id in data.draw(st.lists(st.integers(0, 10**10), max_size=5, unique=True)):
+            mask = data.draw(arrays(np.bool_, (3, 4)))
+            segmentation = {"size": [3, 4], "counts": encode_mask(mask)}
+            entry = {"id": source_id, "segmentation": segmentation, "crop_box": data.draw(st.lists(number))}
+            entry |= {"bbox": data.draw(st.tuples(*[number] * 4).map(list)), "area": data.draw(number)}
+            entry |= {"predicted_iou": data.draw(number), "stability_score": data.draw(number)}
+            entry["point_coords"] = [[data.draw(number), data.draw(number)] for _ in range(2)]
+            entries.append(entry)
+        body = {"image": {"image_id": 1, "width": 4, "height": 3}, "annotations": entries}
+        (root / "sa_1.json").write_text(json.dumps(body))
+        (item,) = SOURCE.scan(root, "train")
+        if entries and not any(coco_mask.area(entry["segmentation"]) for entry in entries):
+            with pytest.raises(ItemError, match="^E113"):
+                SOURCE.read(root, "train", item)
+        else:
+            assert rebuild(validate(SOURCE.read(root, "train", item)).record) == in_order(body)
 
 
 def test_scan_val_split_raises(root):
@@ -194,6 +389,7 @@ def test_read_real_fragments_decode_to_the_stated_areas(tmp_path):
             entry = by_id[track.source_id]
             np.testing.assert_array_equal(mask, coco_mask.decode(entry["segmentation"]))
             assert mask.sum() == entry["area"]
+        assert rebuild(record) == in_order(official)
 
 
 def test_read_datumaro_sample_accepts_the_sound_half_and_names_the_other():
@@ -204,6 +400,29 @@ def test_read_datumaro_sample_accepts_the_sound_half_and_names_the_other():
     first, second = SOURCE.scan(root, "train")
     record = validate(SOURCE.read(root, "train", first)).record
     official = json.loads((root / "a.json").read_bytes())
-    assert len(record.objects) == len(official["annotations"])
+    assert rebuild(record) == official
     with pytest.raises(ItemError, match=r"^E111 .*: b: annotation 1: rle.size \[5, 10\], expected \[10, 5\]"):
         SOURCE.read(root, "train", second)
+
+
+def test_read_real_image_without_its_annotation_is_e151():
+    samples = os.environ.get("UNIVS_SAMPLES_DIR")
+    if not samples:
+        pytest.skip("UNIVS_SAMPLES_DIR is not set")
+    (item,) = SOURCE.scan(Path(samples) / "sa_1b", "train")
+    with pytest.raises(ItemError) as caught:
+        SOURCE.read(Path(samples) / "sa_1b", "train", item)
+    assert (caught.value.code, caught.value.file) == ("E151", "annotations/sa_1002.json")
+    assert caught.value.message == "sa_1002: sa_1002.json not found; expected one beside each image"
+
+
+def test_real_image_and_fragments_of_annotation_survive_tar_and_shard(tmp_path, packed_items):
+    samples = os.environ.get("UNIVS_SAMPLES_DIR")
+    if not samples:
+        pytest.skip("UNIVS_SAMPLES_DIR is not set")
+    picture = (Path(samples) / "sa_1b/images/sa_1002.jpg").read_bytes()
+    fragment = (Path(samples) / "sa_1b_fragments/sa_560.json").read_bytes()
+    write_tar(tmp_path / "sa_000020.tar", {"sa_560.jpg": picture, "sa_560.json": fragment})
+    item = packed_items(SOURCE, tmp_path, "train")["sa_560"]
+    assert item.frame_bytes == (picture,)
+    assert rebuild(item.record) == in_order(json.loads(fragment))

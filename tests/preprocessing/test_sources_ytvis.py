@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from preprocessing.errors import ItemError, SourceError
+from preprocessing.errors import Finding, ItemError, SourceError
 from preprocessing.masks import decode_mask, encode_mask
 from preprocessing.sources.catalog import require_source
 from preprocessing.validate import validate
@@ -102,12 +102,146 @@ def test_read_video_without_objects_in_an_annotated_split_has_full_ground_truth(
     assert (record.ground_truth, record.objects) == ("full", ())
 
 
-def test_read_track_that_is_never_visible_is_left_out_with_a_warning(root, body, caplog):
+def test_read_track_that_is_never_visible_is_left_out_with_a_finding(root, body):
     never = {**body["annotations"][0], "id": 4, "segmentations": [None] * 3}
     body["annotations"].append(never)
-    objects = read_only(root, body).record.objects
-    assert [(track.object_id, track.source_id) for track in objects] == [(1, "5")]
-    assert caplog.messages == ["12: annotation 4 is never visible, left out"]
+    video = read_only(root, body)
+    assert [(track.object_id, track.source_id) for track in video.record.objects] == [(1, "5")]
+    assert video.findings == (
+        Finding(
+            code="W138",
+            message="12: annotation 4 is never visible, left out",
+            file="valid/instances.json",
+            pointer="/annotations/1",
+        ),
+    )
+    assert json.loads(video.record.extra) == {"left_out": [never]}
+
+
+def test_read_official_boxes_and_areas_of_the_masks_are_not_stored(root, body):
+    body["annotations"][0].update(bboxes=[[2, 1, 3, 2], None, [0, 0, 6, 4]], areas=[6, None, 18])
+    (track,) = read_only(root, body).record.objects
+    assert (track.boxes, track.areas) == ((), ())
+
+
+def test_read_official_boxes_and_areas_that_differ_are_stored_verbatim(root, body):
+    body["annotations"][0].update(bboxes=[[2, 1, 3, 2], None, [0.0, 0.5, 6, 4]], areas=[6, None, 24.5])
+    (track,) = read_only(root, body).record.objects
+    assert track.boxes == ((2, 1, 3, 2), None, (0.0, 0.5, 6, 4))
+    assert track.areas == (6, None, 24.5)
+
+
+def test_read_box_without_a_mask_is_unknown_not_absent(root, body):
+    body["annotations"][0]["bboxes"] = [[2, 1, 3, 2], [0, 0, 2, 2], [0, 0, 6, 4]]
+    (track,) = validate(read_only(root, body)).record.objects
+    assert (track.states, track.boxes[1]) == ("VUV", (0, 0, 2, 2))
+
+
+def test_read_empty_box_without_a_mask_is_absent(root, body):
+    body["annotations"][0]["bboxes"] = [[2, 1, 3, 2], [0, 0, 0, 0], [0, 0, 6, 4]]
+    assert read_only(root, body).record.objects[0].states == "VAV"
+
+
+@pytest.mark.parametrize("field", ["bboxes", "areas"])
+def test_read_list_of_another_length_is_e110(root, body, field):
+    body["annotations"][0][field] = [None, None]
+    assert rejection(root, body) == ("E110", f"12: annotation 5: {field} has 2 entries, expected 3")
+
+
+@pytest.mark.parametrize("box", [[1, 2, 3], [1, 2, 3, "4"], 7, [1, 2, 3, True]])
+def test_read_malformed_box_is_e100(root, body, box):
+    body["annotations"][0]["bboxes"] = [box, None, None]
+    assert rejection(root, body)[0] == "E100"
+
+
+def test_read_unknown_fields_are_kept(root, body):
+    body["videos"][0].update(license=1, date_captured="2019", flickr_url="")
+    body["annotations"][0].update(occlusion=["none", None, "severe"], height=HEIGHT, width=7)
+    record = read_only(root, body).record
+    assert json.loads(record.extra) == {"license": 1, "date_captured": "2019", "flickr_url": ""}
+    assert json.loads(record.objects[0].extra) == {"occlusion": ["none", None, "severe"], "width": 7}
+
+
+def test_read_group_is_the_folder_whatever_the_number(root, body):
+    record = read_only(root, body).record
+    assert (record.item_id, record.group, record.frames_per_second) == ("12", "ytvos:0043f083b5", 6.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "pointer"),
+    [
+        ({"segmentations": [None]}, "E110", "/annotations/0/segmentations"),
+        (
+            {"segmentations": [None, {"size": [6, 4], "counts": [24]}, None]},
+            "E111",
+            "/annotations/0/segmentations/1",
+        ),
+        ({"category_id": 3}, "E123", "/annotations/0/category_id"),
+    ],
+)
+def test_read_error_names_file_and_place(root, body, changes, code, pointer):
+    body["annotations"][0].update(changes)
+    with pytest.raises(ItemError) as caught:
+        read_only(root, body)
+    assert (caught.value.code, caught.value.file, caught.value.pointer) == (
+        code,
+        "valid/instances.json",
+        pointer,
+    )
+
+
+FORMS = [
+    ("ytvis_2019", "val", "valid.json", "valid/JPEGImages"),
+    ("ytvis_2019", "test", "test/instances.json", "test/JPEGImages"),
+    ("ytvis_2021", "train", "train.json", "train/JPEGImages"),
+    ("ytvis_2021", "test", "test/instances.json", "test/JPEGImages"),
+    ("ytvis_2022", "val", "valid/instances.json", "valid/JPEGImages"),
+    ("ytvis_2022", "val", "valid22.json", "valid22/JPEGImages"),
+    ("ovis", "train", "annotations_train.json", "train"),
+    ("ovis", "test", "annotations_test.json", "test"),
+]
+
+
+@pytest.mark.parametrize(("name", "split", "annotation", "images"), FORMS)
+def test_read_every_form_of_every_release(tmp_path, body, name, split, annotation, images):
+    source = require_source(name)
+    (tmp_path / annotation).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / annotation).write_text(json.dumps(body))
+    (item,) = source.scan(tmp_path, split)
+    video = source.read(tmp_path, split, item)
+    assert video.frame_paths[1] == tmp_path / images / "0043f083b5/00005.jpg"
+    assert (video.record.dataset, video.record.split) == (name, split)
+    assert video.record.label_space == source.label_space(tmp_path).name == source.spec.label_space_name
+
+
+def test_read_2022_prefers_its_own_folder_to_that_of_2021(tmp_path, body):
+    source = require_source("ytvis_2022")
+    for folder in ("valid", "valid22"):
+        (tmp_path / folder).mkdir()
+        content = {**body, "videos": [{**body["videos"][0], "source": folder}]}
+        (tmp_path / folder / "instances.json").write_text(json.dumps(content))
+    (item,) = source.scan(tmp_path, "val")
+    assert json.loads(source.read(tmp_path, "val", item).record.extra) == {"source": "valid22"}
+
+
+def test_ovis_groups_are_its_own(tmp_path, body):
+    source = require_source("ovis")
+    (tmp_path / "annotations_valid.json").write_text(json.dumps(body))
+    (item,) = source.scan(tmp_path, "val")
+    record = source.read(tmp_path, "val", item).record
+    assert (record.group, record.frames_per_second) == ("ovis:0043f083b5", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("ytvis_2019", {"train": 2238, "val": 302, "test": 343}),
+        ("ytvis_2021", {"train": 2985, "val": 421, "test": 453}),
+        ("ovis", {"train": 607, "val": 140, "test": 154}),
+    ],
+)
+def test_official_counts_are_those_of_the_releases(name, counts):
+    assert {split: c.num_items for split, c in require_source(name).spec.counts.items()} == counts
 
 
 def test_label_space_is_sorted_by_id(root, body):
@@ -195,7 +329,7 @@ def test_scan_missing_file_raises(root):
 
 def test_scan_repeated_annotation_id_raises(root, body):
     body["annotations"] *= 2
-    assert "has a malformed entry (ValueError: id 5 twice)" in source_error(root, body)
+    assert "has a malformed entry (DuplicateIdError: id 5 twice)" in source_error(root, body)
 
 
 def test_scan_malformed_categories_raises(root, body):
@@ -206,9 +340,11 @@ def test_scan_malformed_categories_raises(root, body):
 def test_scan_categories_of_the_other_year_raise(root, body):
     read_only(root, body)
     (root / "train").mkdir()
-    other = {**body, "categories": [{"id": 1, "name": "person"}]}
+    other = {**body, "categories": [{"id": 1, "name": "a longer name makes the larger of the two files" * 9}]}
     (root / "train" / "instances.json").write_text(json.dumps(other))
-    with pytest.raises(
-        SourceError, match="train/instances.json has categories that differ from the other split"
-    ):
+    with pytest.raises(SourceError) as caught:
         list(SOURCE.scan(root, "train"))
+    assert str(caught.value) == (
+        f"--source {root}: train/instances.json has categories that differ from the other split's; expected "
+        "the YouTube-VIS 2021 annotations; unpack the 2021 archives of train and valid there"
+    )

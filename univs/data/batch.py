@@ -1,6 +1,6 @@
 """One training batch: clips of a single dataset, hence of a single task and label space.
 
-Legend: B clips, T frames, N objects, E expressions, H W the padded size (a multiple of 32).
+Legend: B clips, T frames, N objects, E expressions, K categories, H W the padded size (a multiple of 32).
 """
 
 from dataclasses import dataclass, replace
@@ -30,6 +30,10 @@ class ClipTargets:
     """E strings; empty unless the task is grounding."""
     ignore: Tensor
     """[T, H, W] bool: void, crowd and padding pixels; no loss is taken there."""
+    judged_labels: Tensor | None = None
+    """[K] bool, the categories of which a pixel without an object shows that there is none: in a federated
+    dataset, those that annotators looked for in this item. ``None`` means all. Of any other category
+    nothing is known, so it is no negative, neither for a query nor as a prompt."""
 
     @property
     def visible(self) -> Tensor:
@@ -81,6 +85,7 @@ class ClipBatch:
 
 
 def _targets_to(targets: ClipTargets, device: torch.device) -> ClipTargets:
+    judged = targets.judged_labels
     return replace(
         targets,
         masks=targets.masks.to(device, non_blocking=True),
@@ -89,4 +94,5 @@ def _targets_to(targets: ClipTargets, device: torch.device) -> ClipTargets:
         is_thing=targets.is_thing.to(device, non_blocking=True),
         expression_objects=targets.expression_objects.to(device, non_blocking=True),
         ignore=targets.ignore.to(device, non_blocking=True),
+        judged_labels=None if judged is None else judged.to(device, non_blocking=True),
     )

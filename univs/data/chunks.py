@@ -1,7 +1,8 @@
-"""An item stored as several chunks, put back together."""
+"""An item stored as several chunks, put back together: all of them, or a stretch around a frame."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any, Literal
 
 from univs.schema import ABSENT, Chunk, Expression, ObjectTrack, Region, RegionKind, VideoRecord
 
@@ -15,10 +16,21 @@ def join_chunks(chunks: Sequence[VideoRecord]) -> VideoRecord:
         ValueError: chunks are of different items, or one is missing or there twice.
     """
     parts = sorted(chunks, key=lambda part: part.chunk.index)
-    names = {(part.dataset, part.split, part.item_id) for part in parts}
     indices = [part.chunk.index for part in parts]
-    if len(names) != 1 or indices != list(range(parts[0].chunk.count)):
-        raise ValueError(f"expected all chunks of one item, got chunks {indices} of {sorted(names)}")
+    if indices != list(range(parts[0].chunk.count)):
+        raise ValueError(f"expected all chunks of one item, got chunks {indices} of {_names(parts)}")
+    return join_stretch(parts)
+
+
+def join_stretch(parts: Sequence[VideoRecord]) -> VideoRecord:
+    """Put consecutive chunks of one item into one record of their frames.
+
+    Raises:
+        ValueError: chunks are of different items, or not consecutive.
+    """
+    indices = [part.chunk.index for part in parts]
+    if len(_names(parts)) != 1 or indices != list(range(indices[0], indices[0] + len(parts))):
+        raise ValueError(f"expected consecutive chunks of one item, got chunks {indices} of {_names(parts)}")
     if len(parts) == 1:
         return parts[0]
     frames = tuple(frame for part in parts for frame in part.frames)
@@ -28,23 +40,53 @@ def join_chunks(chunks: Sequence[VideoRecord]) -> VideoRecord:
         objects=_join_objects(parts),
         regions=tuple(_join_regions(parts)),
         expressions=_join_expressions(parts),
+        prompts=tuple(prompt for part in parts for prompt in part.prompts),
         chunk=Chunk(index=0, count=1, item_frames=len(frames)),
     )
+
+
+def _names(parts: Sequence[VideoRecord]) -> list[tuple[str, str, str]]:
+    return sorted({(part.dataset, part.split, part.item_id) for part in parts})
 
 
 def _join_objects(parts: Sequence[VideoRecord]) -> tuple[ObjectTrack, ...]:
     first = {track.object_id: track for part in reversed(parts) for track in part.objects}
     held = [{track.object_id: track for track in part.objects} for part in parts]
-    joined = []
-    for object_id, track in sorted(first.items()):
-        states = ""
-        rles: tuple[str | None, ...] = ()
-        for part, tracks in zip(parts, held, strict=True):
-            here = tracks.get(object_id)
-            states += here.states if here else ABSENT * part.num_frames
-            rles += here.rles if here else (None,) * part.num_frames
-        joined.append(replace(track, states=states, rles=rles))
-    return tuple(joined)
+    return tuple(
+        _join_tracks(parts, track, [tracks.get(object_id) for tracks in held])
+        for object_id, track in sorted(first.items())
+    )
+
+
+def _join_tracks(
+    parts: Sequence[VideoRecord], first: ObjectTrack, tracks: Sequence[ObjectTrack | None]
+) -> ObjectTrack:
+    states = ""
+    rles: tuple[str | None, ...] = ()
+    for part, track in zip(parts, tracks, strict=True):
+        states += track.states if track else ABSENT * part.num_frames
+        rles += track.rles if track else (None,) * part.num_frames
+    return replace(
+        first,
+        states=states,
+        rles=rles,
+        boxes=_join_column(parts, tracks, "boxes"),
+        areas=_join_column(parts, tracks, "areas"),
+        polygons=_join_column(parts, tracks, "polygons"),
+    )
+
+
+def _join_column(
+    parts: Sequence[VideoRecord],
+    tracks: Sequence[ObjectTrack | None],
+    name: Literal["boxes", "areas", "polygons"],
+) -> tuple[Any, ...]:
+    """Join what a track may hold per frame or not at all."""
+    columns = [getattr(track, name) if track else () for track in tracks]
+    if not any(columns):
+        return ()
+    filled = [column or (None,) * part.num_frames for part, column in zip(parts, columns, strict=True)]
+    return tuple(value for column in filled for value in column)
 
 
 _Layer = tuple[RegionKind, int]

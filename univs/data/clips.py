@@ -1,6 +1,6 @@
 """One training clip: chosen frames of a sample, decoded and augmented, with their targets.
 
-Legend: T frames, h w size after augmentation.
+Legend: T frames, H W padded size, h w size after augmentation.
 """
 
 import logging
@@ -12,18 +12,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from univs.data.augment import AugmentConfig, Source, draw_view
-from univs.data.batch import ClipTargets
-from univs.data.images import decode_image
+from univs.data.augment import AugmentConfig, Framing, Source, draw_framing, draw_view, shrink_framing
+from univs.data.images import decode_image, is_reducible, jpeg_header, round_up
+from univs.data.packed import PackedTargets
 from univs.data.release import Release
-from univs.data.sampling import choose_frames, choose_image, clip_generator
-from univs.data.targets import build_targets, decode_pixels, draw_anchor, select_objects
-from univs.schema import VideoRecord
+from univs.data.samples import IndexedSample, Sample, Stretch
+from univs.data.sampling import choose_frames, choose_reference, clip_generator, size_generator
+from univs.data.targets import ClipMasks, build_targets, draw_anchor, select_objects
+from univs.data.view import ClipView
+from univs.labels import LabelSpace
+from univs.schema import Manifest, Task, VideoRecord
 
 _LOGGER = logging.getLogger(__name__)
 
 _MAX_ATTEMPTS = 50
 """Draws before a dataset counts as unfit for its task."""
+
+Seeds = tuple[int, int, int]
+"""Run seed, step and slot: all that a clip's randomness follows from."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,25 +60,74 @@ class ClipSample:
 
     key: str
     frames: Tensor
-    """[T, h, w, 3] uint8 RGB."""
+    """[T, H, W, 3] uint8 RGB, the clip in the top left corner."""
+    color: Tensor
+    """[3, 4] float32, the change of color that is still to be made."""
+    height: int
+    width: int
+    """Size of the clip after augmentation."""
     frame_indices: Tensor
     """[T] int64 positions in the video; a pseudo-clip counts on from its only frame."""
-    targets: ClipTargets
+    targets: PackedTargets
     num_redraws: int = 0
     """Samples tried before this one that had nothing to train on."""
 
-    @property
-    def height(self) -> int:
-        """Frame height after augmentation."""
-        return self.frames.shape[1]
 
-    @property
-    def width(self) -> int:
-        """Frame width after augmentation."""
-        return self.frames.shape[2]
+@dataclass(frozen=True, kw_only=True)
+class ClipSource:
+    """A release that clips are drawn from."""
+
+    release: Release
+    spec: ClipSpec
+    rows: NDArray[np.int64]
+    """Rows of the samples in the order's reach: those with something to prompt with."""
+
+    @classmethod
+    def of(cls, release: Release, spec: ClipSpec) -> "ClipSource":
+        """Find the usable samples of a release.
+
+        Raises:
+            ValueError: there are none.
+        """
+        task = release.manifest.task
+        rows = release.rows.usable_for(task)
+        if not len(rows):
+            raise ValueError(
+                f"{release.location}: none of its {len(release.rows)} samples has anything to prompt with "
+                f"(task {task}); check the release's objects and expressions"
+            )
+        if len(rows) < len(release.rows):
+            _LOGGER.info(
+                "%s: %d of %d samples have something to prompt with",
+                release.location,
+                len(rows),
+                len(release.rows),
+            )
+        return cls(release=release, spec=spec, rows=rows)
+
+    def frame(self, row_index: int, seeds: Seeds, attempt: int = 0) -> Framing:
+        """Draw the sizes of a clip from the index alone."""
+        generator = size_generator(*seeds, attempt)
+        size = self.release.rows.size_of(row_index)
+        return frame_clip(self.spec, self.release.manifest, size, generator)
 
 
-def draw_clip(release: Release, row_index: int, spec: ClipSpec, seeds: tuple[int, int, int]) -> ClipSample:
+def frame_clip(
+    spec: ClipSpec, manifest: Manifest, size: tuple[int, int], generator: np.random.Generator
+) -> Framing:
+    """Draw the sizes of a clip from the height and width of its source."""
+    drifts = spec.augment.pseudo_motion and spec.frames_per_clip > 1
+    is_pseudo_clip = manifest.kind == "image" or spec.as_images
+    return draw_framing(spec.augment, size, generator, is_moving=drifts and is_pseudo_clip)
+
+
+def padded_size(framings: Sequence[Framing]) -> tuple[int, int]:
+    """Give the size, a multiple of the backbone's stride, that holds clips of these sizes."""
+    heights, widths = zip(*(framing.canvas for framing in framings), strict=True)
+    return round_up(max(heights)), round_up(max(widths))
+
+
+def draw_clip(source: ClipSource, row_index: int, seeds: Seeds, canvas: tuple[int, int]) -> ClipSample:
     """Build the clip of (seed, step, slot) from a sample, or from the next usable one.
 
     Detection also learns from empty clips. The other tasks need an object (or expression) to prompt
@@ -81,97 +136,140 @@ def draw_clip(release: Release, row_index: int, spec: ClipSpec, seeds: tuple[int
     Raises:
         ValueError: no sample of many fits the task.
     """
+    release, spec = source.release, source.spec
     for attempt in range(_MAX_ATTEMPTS):
         generator = clip_generator(*seeds, attempt)
         if attempt:
-            row_index = int(generator.integers(len(release.rows)))
-        sample = build_clip(release, row_index, spec, generator)
-        if _is_usable(release, sample):
-            return replace(sample, num_redraws=attempt)
-        _LOGGER.info("%s: nothing to prompt with in this clip, drawing another sample", sample.key)
+            row_index = int(generator.choice(source.rows))
+        framing = shrink_framing(source.frame(row_index, seeds, attempt), canvas)
+        sample = IndexedSample(release=release, row_index=row_index)
+        clip = build_clip(sample, spec, framing, release.manifest.label_space, generator)
+        if is_usable(release.manifest.task, clip):
+            return replace(clip, num_redraws=attempt)
+        _LOGGER.info("%s: nothing to prompt with in this clip, drawing another sample", clip.key)
     raise ValueError(
-        f"{release.directory}: {_MAX_ATTEMPTS} clips in a row without anything to prompt with "
+        f"{release.location}: {_MAX_ATTEMPTS} clips in a row without anything to prompt with "
         f"(task {release.manifest.task}); check the release's objects and expressions"
     )
 
 
 def build_clip(
-    release: Release, row_index: int, spec: ClipSpec, generator: np.random.Generator
+    sample: Sample,
+    spec: ClipSpec,
+    framing: Framing,
+    label_space: LabelSpace | None,
+    generator: np.random.Generator,
 ) -> ClipSample:
     """Choose frames, objects and augmentation with one generator and apply them.
 
     Raises:
         ValueError: the sample cannot be trained on or its bytes contradict its record; names the sample.
     """
-    key = release.rows[row_index].key
     try:
-        return _build(release, row_index, spec, generator)
+        return _build(sample, spec, framing, label_space, generator)
     except ValueError as error:
-        raise ValueError(f"{release.directory}: sample {key}: {error}") from error
+        raise ValueError(f"sample {sample.key}: {error}") from error
 
 
-def _build(release: Release, row_index: int, spec: ClipSpec, generator: np.random.Generator) -> ClipSample:
-    record = release.read_record(row_index)
-    is_pseudo_clip = record.kind == "image" or spec.as_images
-    positions = _choose(record, spec, is_pseudo_clip, generator)
+def is_usable(task: Task, clip: ClipSample) -> bool:
+    """Say whether a clip has what its task prompts with."""
+    match task:
+        case "detection":
+            return True
+        case "sot":
+            return len(clip.targets.object_ids) > 0
+        case "grounding":
+            return len(clip.targets.expressions) > 0
+
+
+def _build(
+    sample: Sample,
+    spec: ClipSpec,
+    framing: Framing,
+    label_space: LabelSpace | None,
+    generator: np.random.Generator,
+) -> ClipSample:
+    is_pseudo_clip = sample.record.kind == "image" or spec.as_images
+    stretch, positions = _choose(sample, spec, generator, is_pseudo_clip=is_pseudo_clip)
+    record = stretch.record
+    distinct = sorted(set(positions))
+    encoded = dict(zip(distinct, stretch.read_frames(distinct), strict=True))
     selection = select_objects(record, positions, spec.max_objects, generator)
+    masks = ClipMasks.read(record, selection, positions)
     source = Source(
         height=record.height,
         width=record.width,
         num_frames=len(positions),
         is_pseudo_clip=is_pseudo_clip,
-        anchor=draw_anchor(record, selection, positions, generator),
+        anchor=draw_anchor(record, selection, masks, generator),
+        is_reducible=all(map(is_reducible, encoded.values())),
     )
-    view = draw_view(spec.augment, source, generator)
-    images = _decode_frames(release, row_index, record, positions)
-    pixels = {position: decode_pixels(record, selection, position) for position in images}
-    warped = [view.warp_frame(images[position], time) for time, position in enumerate(positions)]
+    view = draw_view(spec.augment, source, framing, generator)
+    canvas = padded_size([framing])
     return ClipSample(
-        key=release.rows[row_index].key,
-        frames=torch.from_numpy(np.stack(warped)),
-        frame_indices=_indices(record, positions, is_pseudo_clip),
-        targets=build_targets(record, selection, pixels, positions, view, release.manifest.label_space),
+        key=sample.key,
+        frames=_warp_frames(record, encoded, positions, view, canvas),
+        color=torch.from_numpy(view.color),
+        height=view.height,
+        width=view.width,
+        frame_indices=_indices(record, positions, is_pseudo_clip=is_pseudo_clip),
+        targets=build_targets(record, selection, masks, positions, view, canvas, label_space),
     )
 
 
 def _choose(
-    record: VideoRecord, spec: ClipSpec, is_pseudo_clip: bool, generator: np.random.Generator
-) -> list[int]:
+    sample: Sample, spec: ClipSpec, generator: np.random.Generator, *, is_pseudo_clip: bool
+) -> tuple[Stretch, list[int]]:
+    """Choose the frames of a clip around one of the sample's own; a pseudo-clip repeats that one."""
+    record = sample.record
     if record.ground_truth == "none":
         raise ValueError("no ground truth; train on a split that has annotation")
-    labelled = [frame.labelled for frame in record.frames]
-    if is_pseudo_clip:
-        positions = choose_image(labelled, spec.frames_per_clip, generator)
-    else:
-        positions = choose_frames(labelled, spec.frames_per_clip, spec.frame_range_frames, generator)
-    return [int(position) for position in positions]
+    reference = choose_reference([frame.labelled for frame in record.frames], generator)
+    range_frames = 0 if is_pseudo_clip or spec.frames_per_clip == 1 else spec.frame_range_frames
+    stretch = sample.around(reference, range_frames)
+    labelled = [frame.labelled for frame in stretch.record.frames]
+    positions = choose_frames(
+        labelled, stretch.start + reference, spec.frames_per_clip, range_frames, generator
+    )
+    return stretch, positions.tolist()
 
 
-def _decode_frames(
-    release: Release, row_index: int, record: VideoRecord, positions: Sequence[int]
-) -> dict[int, NDArray[np.uint8]]:
-    """Read and decode each distinct frame once."""
-    distinct = sorted(set(positions))
-    images = [decode_image(data) for data in release.read_frames(row_index, distinct)]
-    for position, image in zip(distinct, images, strict=True):
-        if image.shape[:2] != (record.height, record.width):
-            raise ValueError(
-                f"frame {record.frames[position].name} is {image.shape[0]}x{image.shape[1]}, the record "
-                f"says {record.height}x{record.width}; preprocess it again"
-            )
-    return dict(zip(distinct, images, strict=True))
+def _warp_frames(
+    record: VideoRecord,
+    encoded: dict[int, bytes],
+    positions: Sequence[int],
+    view: ClipView,
+    canvas: tuple[int, int],
+) -> Tensor:
+    """Decode each distinct frame once and place its views on the canvas: [T, H, W, 3]."""
+    frames = np.empty((len(positions), *canvas, 3), dtype=np.uint8)
+    frames[:, view.height :] = 0
+    frames[:, :, view.width :] = 0
+    for position, data in encoded.items():
+        times = [time for time, used in enumerate(positions) if used == position]
+        _warp_views(_decode(record, position, data, view.scale), view, times, frames)
+    return torch.from_numpy(frames)
 
 
-def _indices(record: VideoRecord, positions: Sequence[int], is_pseudo_clip: bool) -> Tensor:
+def _warp_views(
+    image: NDArray[np.uint8], view: ClipView, times: Sequence[int], frames: NDArray[np.uint8]
+) -> None:
+    for time in times:
+        view.warp_frame(image, time, frames[time, : view.height, : view.width])
+
+
+def _decode(record: VideoRecord, position: int, data: bytes, scale: int) -> NDArray[np.uint8]:
+    image = decode_image(data, scale)
+    header = jpeg_header(data) if scale > 1 else None
+    height, width = (header.height, header.width) if header else image.shape[:2]
+    if (height, width) != (record.height, record.width):
+        raise ValueError(
+            f"frame {record.frames[position].name} is {height}x{width}, the record "
+            f"says {record.height}x{record.width}; preprocess it again"
+        )
+    return image
+
+
+def _indices(record: VideoRecord, positions: Sequence[int], *, is_pseudo_clip: bool) -> Tensor:
     indices = torch.tensor([record.frames[position].index for position in positions])
     return indices + torch.arange(len(positions)) if is_pseudo_clip else indices
-
-
-def _is_usable(release: Release, sample: ClipSample) -> bool:
-    match release.manifest.task:
-        case "detection":
-            return True
-        case "sot":
-            return len(sample.targets.object_ids) > 0
-        case "grounding":
-            return len(sample.targets.expressions) > 0

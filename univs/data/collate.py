@@ -10,42 +10,41 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from univs.data.batch import ClipBatch, ClipTargets
 from univs.data.clips import ClipSample
-from univs.data.images import round_up, to_tensor
+from univs.data.packed import PackedBatch, PackedTargets
 from univs.schema import Manifest
 
 
-def collate(samples: Sequence[ClipSample], step: int, manifest: Manifest) -> ClipBatch:
-    """Normalize, pad to the largest clip rounded up to the backbone's stride, and stack.
-
-    Padding pixels are zero (the mean color), belong to no object and are marked ``ignore``.
-    """
-    height = round_up(max(sample.height for sample in samples))
-    width = round_up(max(sample.width for sample in samples))
-    frames = torch.zeros(len(samples), len(samples[0].frame_indices), 3, height, width)
-    for canvas, sample in zip(frames, samples, strict=True):
-        canvas[..., : sample.height, : sample.width] = to_tensor(sample.frames)
-    return ClipBatch(
+def collate(samples: Sequence[ClipSample], step: int, manifest: Manifest) -> PackedBatch:
+    """Pad to the largest canvas and stack; padding belongs to no object and is marked ``ignore``."""
+    height = max(sample.frames.shape[1] for sample in samples)
+    width = max(sample.frames.shape[2] for sample in samples)
+    return PackedBatch(
         step=step,
         dataset=manifest.dataset,
         task=manifest.task,
         label_space=manifest.label_space,
-        frames=frames,
+        frames=_stack([_extend_frames(sample.frames, height, width) for sample in samples]),
+        colors=torch.stack([sample.color for sample in samples]),
         frame_indices=torch.stack([sample.frame_indices for sample in samples]),
         image_sizes=torch.tensor([[sample.height, sample.width] for sample in samples]),
-        targets=tuple(_pad_targets(sample.targets, height, width) for sample in samples),
+        targets=tuple(_extend_targets(sample.targets, height, width) for sample in samples),
         keys=tuple(sample.key for sample in samples),
     )
 
 
-def _pad_targets(targets: ClipTargets, height: int, width: int) -> ClipTargets:
-    return replace(
-        targets,
-        masks=_extend(targets.masks, height, width, value=False),
-        ignore=_extend(targets.ignore, height, width, value=True),
-    )
+def _stack(clips: Sequence[Tensor]) -> Tensor:
+    """Add a batch axis; a single clip, as stages 2 and 3 have per GPU, is not copied."""
+    return clips[0][None] if len(clips) == 1 else torch.stack(list(clips))
 
 
-def _extend(masks: Tensor, height: int, width: int, *, value: bool) -> Tensor:
-    return pad(masks, (0, width - masks.shape[-1], 0, height - masks.shape[-2]), value=value)
+def _extend_targets(targets: PackedTargets, height: int, width: int) -> PackedTargets:
+    below, right = height - targets.planes.shape[2], width - targets.planes.shape[3]
+    if not below and not right:
+        return targets
+    return replace(targets, planes=pad(targets.planes, (0, right, 0, below)))
+
+
+def _extend_frames(frames: Tensor, height: int, width: int) -> Tensor:
+    below, right = height - frames.shape[1], width - frames.shape[2]
+    return pad(frames, (0, 0, 0, right, 0, below)) if below or right else frames

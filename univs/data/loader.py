@@ -1,32 +1,36 @@
 """The training feed: batches of clips as a pure function of (seed, step).
 
 Every step uses one dataset of the mixture. The global batch of a step has ``batch_size`` slots; a rank
-builds its own slots and nothing else, so neither the number of ranks nor of workers changes a sample.
+builds its own slots and nothing else, so neither the number of ranks nor of workers changes a pixel. Only
+``access="sequential"``, for storage without random access, gives that up: see ``univs.data.sequential``.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import Literal
 
-import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from univs.data.augment import AugmentConfig
 from univs.data.batch import ClipBatch
-from univs.data.clips import ClipSample, ClipSpec, draw_clip
+from univs.data.clips import ClipSource, ClipSpec, draw_clip, padded_size
 from univs.data.collate import collate
+from univs.data.packed import PackedBatch
 from univs.data.release import Release
 from univs.data.schedule import MixtureSchedule, SampleOrder
+from univs.data.sequential import SequentialConfig, SequentialSteps
+from univs.data.worker import start_worker
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MixtureSource:
     """One dataset of a training mixture."""
 
-    path: Path
-    """Directory of the release."""
+    path: Path | str
+    """Folder of the release, or its URL in a store that fsspec knows, such as ``s3://bucket/ovis/train``."""
     weight: float = 1.0
     """Share of the steps, relative to the other sources."""
     frame_range_frames: int = 20
@@ -49,6 +53,15 @@ class LoaderConfig:
     """Processes per rank; 0 loads in the training process."""
     prefetch_batches: int = 2
     """Batches kept ready per worker."""
+    datasets_per_step: int = 1
+    """Datasets, hence perhaps tasks, that the ranks of one step train on; 1 keeps them alike. It must divide
+    the number of ranks and the batch."""
+    access: Literal["indexed", "sequential"] = "indexed"
+    """How shards are read: frames by their place in the index, or whole shards from start to end."""
+    shuffle_samples: int = 64
+    """Sequential access: samples held, per dataset and worker, to draw from."""
+    clips_per_sample: int = 2
+    """Sequential access: clips made of each sample read."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that give no batch."""
@@ -57,9 +70,18 @@ class LoaderConfig:
                 "the loader needs batch_size >= 1, num_workers >= 0 and prefetch_batches >= 1, got "
                 f"{self.batch_size}, {self.num_workers}, {self.prefetch_batches}"
             )
+        if self.datasets_per_step < 1 or self.batch_size % self.datasets_per_step:
+            raise ValueError(
+                f"datasets_per_step {self.datasets_per_step} must divide batch_size {self.batch_size}"
+            )
+        if min(self.shuffle_samples, self.clips_per_sample) < 1:
+            raise ValueError(
+                "sequential access needs shuffle_samples >= 1 and clips_per_sample >= 1, got "
+                f"{self.shuffle_samples}, {self.clips_per_sample}"
+            )
 
 
-class ClipSteps(Dataset[ClipBatch]):
+class ClipSteps(Dataset[PackedBatch]):
     """One rank's part of the batch of any step; indexed by step."""
 
     def __init__(
@@ -76,33 +98,34 @@ class ClipSteps(Dataset[ClipBatch]):
         Raises:
             ValueError: a release is not whole, or the batch does not split over the ranks.
         """
-        if config.batch_size % world_size or not 0 <= rank < world_size:
-            raise ValueError(
-                f"batch_size {config.batch_size} does not split over {world_size} ranks (rank {rank}): "
-                "make it a multiple of the number of ranks"
-            )
+        _check_split(config, rank, world_size)
         self._seed = seed
-        self._batch_size = config.batch_size
-        self._slots = range(rank, config.batch_size, world_size)
+        self._config = config
+        self._rank, self._world_size = rank, world_size
         self._schedule = MixtureSchedule.from_weights([source.weight for source in sources])
-        self._releases = [Release.open(source.path) for source in sources]
-        self._specs = [_clip_spec(source, config) for source in sources]
+        self._sources = open_sources(sources, config)
         self._orders = [
-            SampleOrder(seed=seed, name=release.name, num_samples=len(release.rows))
-            for release in self._releases
+            SampleOrder(seed=seed, name=source.release.name, num_samples=len(source.rows))
+            for source in self._sources
         ]
 
-    def __getitem__(self, step: int) -> ClipBatch:
+    def __getitem__(self, step: int) -> PackedBatch:
         """Build this rank's part of the batch of a step."""
-        source = self._schedule.dataset_at(step)
-        first_draw = self._schedule.count_before(step, source) * self._batch_size
-        samples = [self._draw(source, step, slot, first_draw + slot) for slot in self._slots]
-        return collate(samples, step, self._releases[source].manifest)
-
-    def _draw(self, source: int, step: int, slot: int, draw: int) -> ClipSample:
-        row_index = self._orders[source].sample_at(draw)
-        seeds = (self._seed, step, slot)
-        return draw_clip(self._releases[source], row_index, self._specs[source], seeds)
+        num_groups, size = self._config.datasets_per_step, self._config.batch_size
+        # Slots of a group, and of a rank, are spread evenly, so that a rank has slots of one group only.
+        group = self._rank % num_groups
+        turn = step * num_groups + group
+        dataset = self._schedule.dataset_at(turn)
+        source, order = self._sources[dataset], self._orders[dataset]
+        first_draw = self._schedule.count_before(turn, dataset) * (size // num_groups)
+        rows = {
+            slot: int(source.rows[order.sample_at(first_draw + slot // num_groups)])
+            for slot in range(group, size, num_groups)
+        }
+        canvas = padded_size([source.frame(row, (self._seed, step, slot)) for slot, row in rows.items()])
+        mine = range(self._rank, size, self._world_size)
+        clips = [draw_clip(source, rows[slot], (self._seed, step, slot), canvas) for slot in mine]
+        return collate(clips, step, source.release.manifest)
 
 
 class StepSampler(Sampler[int]):
@@ -123,24 +146,69 @@ def make_loader(
     start_step: int = 0,
     rank: int = 0,
     world_size: int = 1,
+    device: torch.device | None = None,
 ) -> Iterator[ClipBatch]:
     """Yield this rank's batches of steps ``start_step``, ``start_step + 1``, ... without end.
 
-    Starting at a later step costs nothing and gives the same batches as running there.
+    Starting at a later step costs nothing and gives the same batches as running there. Batches are
+    normalized on ``device``, the CPU if not given.
 
     Raises:
         ValueError: a release is not whole, or the batch does not split over the ranks.
     """
-    steps = ClipSteps(sources, config, seed=seed, rank=rank, world_size=world_size)
+    if config.access == "sequential":
+        steps: Dataset[PackedBatch] = _sequential_steps(sources, config, seed, start_step, (rank, world_size))
+        sampler = None
+    else:
+        steps = ClipSteps(sources, config, seed=seed, rank=rank, world_size=world_size)
+        sampler = StepSampler(start_step)
     loader = DataLoader(
         steps,
         batch_size=None,
-        sampler=StepSampler(start_step),
+        sampler=sampler,
         num_workers=config.num_workers,
         prefetch_factor=config.prefetch_batches if config.num_workers else None,
-        worker_init_fn=_start_worker,
+        pin_memory=device is not None and device.type == "cuda",
+        worker_init_fn=start_worker,
     )
-    return iter(loader)
+    batches: Iterator[PackedBatch] = iter(loader)
+    return (batch.unpack(device) for batch in batches)
+
+
+def open_sources(sources: Sequence[MixtureSource], config: LoaderConfig) -> list[ClipSource]:
+    """Open the releases of a mixture.
+
+    Raises:
+        ValueError: a release is not whole, or has nothing to train on.
+    """
+    return [ClipSource.of(Release.open(source.path), _clip_spec(source, config)) for source in sources]
+
+
+def _sequential_steps(
+    sources: Sequence[MixtureSource],
+    config: LoaderConfig,
+    seed: int,
+    start_step: int,
+    place: tuple[int, int],
+) -> SequentialSteps:
+    """Give this rank's (rank, world_size) batches from shards read from start to end."""
+    rank, world_size = place
+    _check_split(config, rank, world_size)
+    reading = SequentialConfig(
+        clips_per_step=config.batch_size // world_size,
+        shuffle_samples=config.shuffle_samples,
+        clips_per_sample=config.clips_per_sample,
+        datasets_per_step=config.datasets_per_step,
+        seed=seed,
+        start_step=start_step,
+    )
+    return SequentialSteps(
+        open_sources(sources, config),
+        [source.weight for source in sources],
+        reading,
+        rank=rank,
+        world_size=world_size,
+    )
 
 
 def _clip_spec(source: MixtureSource, config: LoaderConfig) -> ClipSpec:
@@ -153,8 +221,13 @@ def _clip_spec(source: MixtureSource, config: LoaderConfig) -> ClipSpec:
     )
 
 
-def _start_worker(worker_index: int) -> None:
-    """Keep a worker to one core: parallelism comes from the number of workers."""
-    del worker_index
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
+def _check_split(config: LoaderConfig, rank: int, world_size: int) -> None:
+    if config.batch_size % world_size or not 0 <= rank < world_size:
+        raise ValueError(
+            f"batch_size {config.batch_size} does not split over {world_size} ranks (rank {rank}): "
+            "make it a multiple of the number of ranks"
+        )
+    if world_size % config.datasets_per_step:
+        raise ValueError(
+            f"datasets_per_step {config.datasets_per_step} does not divide the number of ranks {world_size}"
+        )

@@ -4,6 +4,7 @@ Legend: N masks, H W mask size in pixels.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,13 @@ def decode_rles(counts: Sequence[str], height: int, width: int) -> NDArray[np.bo
 def decode_rle(counts: str, height: int, width: int) -> NDArray[np.bool_]:
     """Decode one mask to bool [H, W]."""
     return np.asarray(decode_rles([counts], height, width)[0])
+
+
+@lru_cache(maxsize=64)
+def full_rle(height: int, width: int) -> str:
+    """Give the mask that covers everything."""
+    whole = coco_mask.frPyObjects({"size": [height, width], "counts": [0, height * width]}, height, width)
+    return str(whole["counts"], "ascii")
 
 
 def union_rle(counts: Sequence[str], height: int, width: int) -> str:

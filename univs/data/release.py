@@ -1,137 +1,45 @@
 """Random access to a built release: its manifest, its index, and the bytes of any frame.
 
-A release is the directory that preprocessing writes: tar shards, ``index.parquet`` and ``manifest.json``.
+A release is the folder that preprocessing writes: tar shards, ``index.parquet`` and ``manifest.json``.
 Members are read by the byte ranges of the index, so a clip costs its own frames and nothing else.
 """
 
-import os
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol, overload
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from univs.schema import (
-    IndexRow,
-    Manifest,
-    VideoRecord,
-    index_row_from_dict,
-    manifest_from_json,
-    record_from_json,
-)
-
-_MAX_OPEN_SHARDS = 64
-
-
-class ByteStore(Protocol):
-    """Where the shards of a release lie; the seam for storage other than local files."""
-
-    def read(self, name: str, offset: int, size: int) -> bytes:
-        """Read exactly ``size`` bytes of the named file."""
-
-
-class LocalFiles:
-    """Shards in a local directory, read by position.
-
-    Positional reads share no file offset, so forked workers and threads may use one instance. Pickling
-    carries the directory only.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._open: OrderedDict[str, _Descriptor] = OrderedDict()
-
-    def read(self, name: str, offset: int, size: int) -> bytes:
-        """Read exactly ``size`` bytes of the named file.
-
-        Raises:
-            ValueError: the file ends before.
-        """
-        data = os.pread(self._descriptor(name).number, size, offset)
-        if len(data) != size:
-            raise ValueError(
-                f"{self._directory / name}: found {len(data)} bytes at offset {offset}, expected {size}: "
-                "the shard is cut off or the index is another build's; preprocess it again"
-            )
-        return data
-
-    def _descriptor(self, name: str) -> "_Descriptor":
-        found = self._open.pop(name, None) or _Descriptor(self._directory / name)
-        self._open[name] = found
-        if len(self._open) > _MAX_OPEN_SHARDS:
-            self._open.popitem(last=False)
-        return found
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_directory": self._directory, "_open": OrderedDict()}
-
-
-class _Descriptor:
-    """An open file, closed when the last reader lets go of it."""
-
-    def __init__(self, path: Path) -> None:
-        self.number = -1
-        self.number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-
-    def __del__(self) -> None:
-        if self.number >= 0:
-            os.close(self.number)
-
-
-class IndexRows(Sequence[IndexRow]):
-    """The rows of ``index.parquet``, kept as columns and made into ``IndexRow`` one at a time."""
-
-    def __init__(self, table: pa.Table) -> None:
-        self._columns = {name: table.column(name).combine_chunks() for name in _COLUMNS}
-        self._length = int(table.num_rows)
-
-    def __len__(self) -> int:
-        return self._length
-
-    @overload
-    def __getitem__(self, index: int) -> IndexRow: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[IndexRow]: ...
-    def __getitem__(self, index: int | slice) -> IndexRow | list[IndexRow]:
-        """Make one row, or the list of a slice."""
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self._length))]
-        if not -self._length <= index < self._length:
-            raise IndexError(f"row {index} of an index of {self._length}")
-        values = {name: column[index % self._length].as_py() for name, column in self._columns.items()}
-        return index_row_from_dict(values)
-
-    def column(self, name: str) -> list[Any]:
-        """Give one column as a list."""
-        values: list[Any] = self._columns[name].to_pylist()
-        return values
+from univs.data.index import COLUMNS, IndexRows
+from univs.data.stores import ByteStore, open_store
+from univs.schema import Manifest, VideoRecord, manifest_from_json, record_from_json
 
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
     """One immutable built dataset. Picklable: send it to workers whole."""
 
-    directory: Path
+    location: str
+    """Path or URL of the release, for messages."""
     manifest: Manifest
     rows: IndexRows
     store: ByteStore
 
     @classmethod
-    def open(cls, directory: Path | str, store: ByteStore | None = None) -> "Release":
-        """Read manifest and index.
+    def open(cls, location: Path | str, store: ByteStore | None = None) -> "Release":
+        """Read manifest and index of a release on a path or under a URL such as ``s3://bucket/name/train``.
 
         Raises:
             ValueError: the release is not whole.
         """
-        root = Path(directory)
-        manifest = _read_manifest(root / "manifest.json")
-        rows = _read_index(root / "index.parquet", manifest)
-        if store is None:
-            _check_shards(root, manifest)
-        return cls(directory=root, manifest=manifest, rows=rows, store=store or LocalFiles(root))
+        place, files = str(location), store or open_store(location)
+        sizes = files.sizes_bytes()
+        manifest = _read_manifest(place, files, sizes)
+        rows = _read_index(place, files, sizes, manifest)
+        _check_shards(place, sizes, manifest)
+        return cls(location=place, manifest=manifest, rows=rows, store=files)
 
     @property
     def name(self) -> str:
@@ -139,16 +47,18 @@ class Release:
         return f"{self.manifest.dataset}/{self.manifest.split}"
 
     def read_record(self, row_index: int) -> VideoRecord:
-        """Read the annotation of one sample; no frame is touched."""
+        """Read the annotation of one sample in one piece; no frame is touched."""
         row = self.rows[row_index]
-        meta = self.store.read(row.shard, row.meta_offset, row.meta_size)
-        annotation = self.store.read(row.shard, row.annotation_offset, row.annotation_size)
-        return record_from_json(meta, annotation)
+        start = row.meta_offset
+        data = self.store.read(row.shard, start, row.annotation_offset + row.annotation_size - start)
+        return record_from_json(data[: row.meta_size], data[row.annotation_offset - start :])
 
     def read_frames(self, row_index: int, positions: Sequence[int]) -> list[bytes]:
         """Read the encoded bytes of the frames at ``positions`` in the sample."""
         row = self.rows[row_index]
-        return [self.store.read(row.shard, row.frame_offsets[p], row.frame_sizes[p]) for p in positions]
+        return self.store.read_ranges(
+            row.shard, [(row.frame_offsets[p], row.frame_sizes[p]) for p in positions]
+        )
 
     def item_rows(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """List every item with the rows of its chunks in order.
@@ -164,32 +74,32 @@ class Release:
             members.sort(key=chunks.__getitem__)
             if [chunks[i] for i in members] != list(range(counts[members[0]])):
                 raise ValueError(
-                    f"{self.directory}: item {item_id!r} has chunks {[chunks[i] for i in members]}, "
+                    f"{self.location}: item {item_id!r} has chunks {[chunks[i] for i in members]}, "
                     f"expected all of {counts[members[0]]}; preprocess it again"
                 )
             yield item_id, tuple(members)
 
 
-_COLUMNS = tuple(field.name for field in fields(IndexRow))
-
-
-def _read_manifest(path: Path) -> Manifest:
+def _read_manifest(place: str, store: ByteStore, sizes: dict[str, int]) -> Manifest:
+    if "manifest.json" not in sizes:
+        raise ValueError(f"{place}: no manifest.json, so no whole release; run preprocess")
     try:
-        return manifest_from_json(path.read_bytes())
-    except FileNotFoundError:
-        raise ValueError(f"{path.parent}: no manifest.json, so no whole release; run preprocess") from None
+        return manifest_from_json(store.read_file("manifest.json"))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: not a manifest of this version ({error}); preprocess it again") from error
+        raise ValueError(
+            f"{place}/manifest.json: not a manifest of this version ({error}); preprocess it again"
+        ) from error
 
 
-def _read_index(path: Path, manifest: Manifest) -> IndexRows:
-    if not path.is_file():
-        raise ValueError(f"{path.parent}: no index.parquet, so no whole release; run preprocess")
+def _read_index(place: str, store: ByteStore, sizes: dict[str, int], manifest: Manifest) -> IndexRows:
+    if "index.parquet" not in sizes:
+        raise ValueError(f"{place}: no index.parquet, so no whole release; run preprocess")
+    path = f"{place}/index.parquet"
     try:
-        table = pq.read_table(path, use_threads=False)
+        table = pq.read_table(BytesIO(store.read_file("index.parquet")), use_threads=False)
     except pa.ArrowException as error:
         raise ValueError(f"{path}: not a Parquet file ({error}); preprocess it again") from error
-    missing = sorted(set(_COLUMNS) - set(table.column_names))
+    missing = sorted(set(COLUMNS) - set(table.column_names))
     if missing:
         raise ValueError(f"{path}: columns {missing} are missing; preprocess it again")
     if table.num_rows != manifest.num_samples:
@@ -199,11 +109,11 @@ def _read_index(path: Path, manifest: Manifest) -> IndexRows:
     return IndexRows(table)
 
 
-def _check_shards(root: Path, manifest: Manifest) -> None:
+def _check_shards(place: str, sizes: dict[str, int], manifest: Manifest) -> None:
     for shard in manifest.shards:
-        path = root / shard.name
-        found = path.stat().st_size if path.is_file() else None
+        found = sizes.get(shard.name)
         if found != shard.size_bytes:
             raise ValueError(
-                f"{path}: size {found} bytes, the manifest says {shard.size_bytes}; copy it again"
+                f"{place}/{shard.name}: size {found} bytes, the manifest says {shard.size_bytes}; "
+                "copy it again"
             )
