@@ -15,7 +15,7 @@ from preprocessing.sources.coco_json import ImageEntry, coco_group
 from preprocessing.sources.files import require_safe_name
 from preprocessing.sources.image_size import parse_image_size
 from preprocessing.sources.official_fields import extra_json, keep_areas, keep_boxes, located
-from preprocessing.sources.segmentation import segmentation_to_rle
+from preprocessing.sources.segmentation import measure_segmentations, segmentation_to_rle
 from preprocessing.sources.source import SourceSpec
 from preprocessing.sources.tracks import build_frames
 from univs.schema import VISIBLE, ObjectTrack, VideoRecord
@@ -103,6 +103,7 @@ def read_objects(
     objects: list[ObjectTrack] = []
     left_out: list[Mapping[str, Any]] = []
     findings: list[Finding] = []
+    measure_segmentations((one.get("segmentation") for one in entry.annotations or ()), *size)
     for place, annotation in zip(entry.annotation_indices, entry.annotations or (), strict=True):
         where, pointer = f"{item_id}: annotation {annotation['id']}", f"/annotations/{place}"
         with located(entry.file, pointer), malformed_as_item_error(where):

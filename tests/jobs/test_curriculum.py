@@ -115,7 +115,7 @@ def test_plan_without_worlds_names_what_is_missing_and_given_start(tmp_path):
     plan = describe_plan(replace(stage2.resnet50(), init_from="given.safetensors"), tmp_path)
     assert "needs" not in plan
     assert "  start      given.safetensors\n" in plan
-    assert plan.count("MISSING, build it with pipelines/preprocess.py") == 6
+    assert plan.count("MISSING, build it with pipelines/preprocess.py") == 14
     assert "  workers    8 x 1 GPU, bf16\n" in plan
 
 

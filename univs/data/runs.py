@@ -226,4 +226,4 @@ def _places(
 
 def _reach_bytes(area: NDArray[np.uint8]) -> int:
     """Give the bytes from the first to behind the last pixel of an area."""
-    return 1 + sum((size - 1) * stride for size, stride in zip(area.shape, area.strides, strict=True))
+    return 1 + sum(int((size - 1) * stride) for size, stride in zip(area.shape, area.strides, strict=True))
