@@ -67,6 +67,7 @@ def train_worker(loop: Mapping[str, WorkerPlan]) -> None:
         start_step=run.start_step,
         rank=context.get_world_rank(),
         world_size=context.get_world_size(),
+        device=device,
     )
     steps = train_steps(objective, batches, run.optimizer, config.train, device, run.start_step, run.ema)
     for reports in steps:

@@ -339,8 +339,8 @@ def _defaults_of(kind: type) -> Mapping[str, Any]:
 
 
 def _tuples(body: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _to_tuple(value) for name, value in body.items()}
+    return {name: _to_tuple(value) if type(value) is list else value for name, value in body.items()}
 
 
-def _to_tuple(value: Any) -> Any:
-    return tuple(map(_to_tuple, value)) if isinstance(value, list) else value
+def _to_tuple(value: list[Any]) -> tuple[Any, ...]:
+    return tuple([_to_tuple(entry) if type(entry) is list else entry for entry in value])

@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 
 from jobs.config import StageConfig, StageSource, WorkerConfig
 from pipelines.recipes import models
+from pipelines.recipes.augmentation import square
 from pipelines.recipes.miniature import WORLDS, augmentation, shorten, training
 from pipelines.recipes.mixtures import image_sources
 from univs.config import ModelConfig
-from univs.data.augment import AugmentConfig
 from univs.data.loader import LoaderConfig
 from univs.training.config import LossConfig, OptimizerConfig, PromptSampling, TrainConfig
 
@@ -84,7 +84,7 @@ def _released(model: ModelConfig, *, reid_weight: float) -> StageConfig:
         loader=LoaderConfig(
             batch_size=16,
             max_objects=60,
-            augment=AugmentConfig(crop_min_fraction=0.3, max_long_edge_px=1024),
+            augment=square(),
         ),
         train=TrainConfig(
             num_steps=354_000,

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from jobs.config import StageConfig, StageSource, WorkerConfig
 from pipelines.recipes import stage1
+from pipelines.recipes.augmentation import short_edge
 from pipelines.recipes.miniature import WORLDS, augmentation, shorten, small_real_augmentation, training
 from pipelines.recipes.mixtures import clip_sources
 from univs.config import BackboneConfig
@@ -75,7 +76,8 @@ def resnet50() -> StageConfig:
 
     ray job submit --working-dir . -- python pipelines/stage2.py --recipe resnet50
     """
-    return _released(stage1.resnet50(), frames_per_clip=3, frozen_stages=5, max_objects=20)
+    config = _released(stage1.resnet50(), frames_per_clip=3, frozen_stages=5, max_objects=20)
+    return replace(config, loader=replace(config.loader, augment=short_edge(max_long_edge_px=1024)))
 
 
 def swin_tiny() -> StageConfig:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from jobs.config import StageConfig, StageSource, WorkerConfig
 from pipelines.recipes import stage2
+from pipelines.recipes.augmentation import short_edge
 from pipelines.recipes.miniature import WORLDS, augmentation, shorten, training
 from pipelines.recipes.mixtures import video_sources
 from univs.data.loader import LoaderConfig
@@ -47,22 +48,22 @@ def resnet50() -> StageConfig:
 
     ray job submit --working-dir . -- python pipelines/stage3.py --recipe resnet50
     """
-    return _released(stage2.resnet50())
+    return _released(stage2.resnet50(), max_long_edge_px=1024)
 
 
 def swin_tiny() -> StageConfig:
     """Train UniVS Swin-T on 7-frame videos as clips of 5, its backbone frozen, on 4 GPUs."""
-    return _released(stage2.swin_tiny())
+    return _released(stage2.swin_tiny(), max_long_edge_px=1333)
 
 
 def swin_base() -> StageConfig:
     """Train UniVS Swin-B on 7-frame videos as clips of 5, its backbone frozen, on 4 GPUs."""
-    return _released(stage2.swin_base())
+    return _released(stage2.swin_base(), max_long_edge_px=1333)
 
 
 def swin_large() -> StageConfig:
     """Train UniVS Swin-L on 7-frame videos as clips of 5, its backbone frozen, on 4 GPUs."""
-    return _released(stage2.swin_large())
+    return _released(stage2.swin_large(), max_long_edge_px=1333)
 
 
 RECIPES: Mapping[str, Callable[[], StageConfig]] = {
@@ -75,7 +76,7 @@ RECIPES: Mapping[str, Callable[[], StageConfig]] = {
 }
 
 
-def _released(previous: StageConfig) -> StageConfig:
+def _released(previous: StageConfig, *, max_long_edge_px: int) -> StageConfig:
     train = previous.train
     losses = replace(train.losses, reid_weight=train.losses.reid_weight / 2)
     optimizer = replace(train.optimizer, learning_rate=2.5e-5, milestones=(0.91,))
@@ -84,7 +85,13 @@ def _released(previous: StageConfig) -> StageConfig:
         stage="stage3",
         model=replace(previous.model, backbone=replace(previous.model.backbone, frozen_stages=5)),
         sources=video_sources(previous.loader.frames_per_clip),
-        loader=replace(previous.loader, batch_size=4, frames_per_clip=7, max_objects=40),
+        loader=replace(
+            previous.loader,
+            batch_size=4,
+            frames_per_clip=7,
+            max_objects=40,
+            augment=short_edge(max_long_edge_px),
+        ),
         train=replace(
             train,
             num_steps=89_000,

@@ -164,5 +164,5 @@ def test_only_source_is_uploaded_and_its_size_is_said(job):
     assert {path.suffix for path in tables} == {".tsv"}
     assert {path.suffix for path in set(files) - tables if len(path.parts) > 1} <= {".py", ".html"}
     size_bytes = sum((job.package / path).stat().st_size for path in files)
-    assert size_bytes < 1 << 20
+    assert size_bytes < 2 << 20
     assert f"INFO uploaded {size_bytes / 1024:.0f} KiB of source in {len(files)} files\n" in job.output

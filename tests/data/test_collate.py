@@ -4,7 +4,7 @@ import torch
 from univs.data.augment import AugmentConfig
 from univs.data.clips import ClipSource, ClipSpec, draw_clip, padded_size
 from univs.data.collate import collate
-from univs.data.images import to_tensor
+from univs.data.images import normalize_colored
 
 
 def build(release, edge):
@@ -22,7 +22,9 @@ def test_clips_of_two_sizes_are_padded_to_the_larger(maker):
     assert (batch.step, batch.dataset, batch.task) == (11, "handmade", "sot")
     assert batch.frames.shape == (2, 2, 3, 64, 64)
     assert batch.image_sizes.tolist() == [[24, 32], [48, 64]]
-    assert torch.equal(batch.frames[0, :, :, :24, :32], to_tensor(samples[0].frames[:, :24, :32]))
+    assert torch.equal(
+        batch.frames[0, :, :, :24, :32], normalize_colored(samples[0].frames[:, :24, :32], samples[0].color)
+    )
     assert not batch.frames[0, :, :, 24:].any()
     assert not batch.frames[0, :, :, :, 32:].any()
     for (height, width), targets in zip(batch.image_sizes.tolist(), batch.targets, strict=True):

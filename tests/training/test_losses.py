@@ -73,7 +73,8 @@ def test_semantic_term_is_the_cross_entropy_of_covered_points():
     logits, _, weight = _points()
     labels = torch.randint(3, (2, 2, 24), generator=torch.Generator().manual_seed(1))
     truth = F.one_hot(labels, 3)[..., :2].movedim(-1, 2).float()
-    term = semantic_term(logits, truth, weight, UNIFORM)
+    everyone = torch.ones(2, 2, dtype=torch.bool)
+    term = semantic_term(logits, truth, weight, everyone, UNIFORM)
     expected = torch.tensor(0.0)
     for layer in range(3):
         keep = ((labels < 2) & (weight > 0))[..., 12:]
@@ -81,6 +82,12 @@ def test_semantic_term_is_the_cross_entropy_of_covered_points():
         expected += F.cross_entropy(rows, labels[..., 12:][keep])
     torch.testing.assert_close(term.total, expected)
     assert term.count == 1
+    # A prompt more that is padding changes nothing.
+    wider = torch.cat([logits, 9 + logits[:, :, :, :1]], dim=3)
+    padding = torch.cat([truth, torch.zeros_like(truth[:, :, :1])], dim=2)
+    valid = torch.tensor([[True, True, False]] * 2)
+    padded = semantic_term(wider, padding, weight, valid, UNIFORM)
+    torch.testing.assert_close(padded.total, expected)
 
 
 def test_class_term_equals_a_slow_loop_over_queries():
@@ -113,3 +120,27 @@ def test_query_labels_ignore_dropped_and_classless_objects():
     assert query_label.tolist() == [[[-1, -1, 7, -1, -1, 4, -1]]]
     # Query 0 has a dropped object, 3 a class-less one, 1 lies in ignored pixels (5, too, but has an object).
     assert weight.tolist() == [[[0, 0, 1, 0, 1, 1, 1]]]
+
+
+def test_class_term_with_every_category_judged_is_the_plain_one():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 1, 5, 4), torch.tensor([[[0, -1, 3, -1, 2]], [[-1, 1, -1, 0, 2]]])
+    weight = torch.ones(2, 1, 5)
+    plain = class_term(logits, labels, weight, LossConfig())
+    judged = class_term(logits, labels, weight, LossConfig(), torch.ones(1, 4, dtype=torch.bool))
+    torch.testing.assert_close(judged.total, plain.total)
+
+
+def test_category_that_was_not_looked_for_is_no_negative():
+    torch.manual_seed(0)
+    logits = torch.randn(1, 1, 3, 4, requires_grad=True)
+    labels = torch.tensor([[[1, 2, -1]]])
+    judged = torch.tensor([[True, True, False, False]])
+    class_term(logits, labels, torch.ones(1, 1, 3), LossConfig(), judged).total.backward()
+    moved = logits.grad[0, 0] != 0
+    # Category 2 counts only for the query that is one; nothing is known of category 3.
+    assert moved.tolist() == [
+        [True, True, False, False],
+        [True, True, True, False],
+        [True, True, False, False],
+    ]

@@ -117,3 +117,13 @@ def test_draw_expressions_caps_each_clip_without_repeats(make_targets):
     chosen = draw_expressions(clips, 3, _generator())
     assert [len(indices) for indices in chosen] == [3, 0, 1]
     assert len(set(chosen[0])) == 3
+
+
+def test_category_targets_take_only_what_was_looked_for_as_absent(make_targets):
+    looked_for = torch.tensor([False, False, False, False, True])
+    clip = replace(make_targets(2), judged_labels=looked_for)
+    targets = choose_targets([clip, make_targets(1)], 4, _generator())
+    prompts = category_targets(targets, torch.randn(5, 8), 5, _generator(1))
+    assert set(prompts.labels[0][prompts.valid[0]].tolist()) == {0, 1, 4}
+    assert prompts.valid[1].all()
+    assert prompts.positive(targets.present)[0].sum() == 2

@@ -106,7 +106,7 @@ def clip_losses(
     terms, own = _learnable_terms(learnable, queries, points, targets, config, generator)
     if learnable.class_logits.shape[-1]:
         labels, weight = query_labels(queries, targets.labels, targets.kept, judged)
-        terms["class"] = class_term(learnable.class_logits, labels, weight, config)
+        terms["class"] = class_term(learnable.class_logits, labels, weight, config, targets.judged_labels)
     if prompted is None:
         return ClipLosses(terms=terms, identities=(own,))
     prompts = _Stack.of(predictions, num_learnable, None)
@@ -242,11 +242,13 @@ def _prompt_terms(
     mask, dice = mask_terms(logits, truth, points.weight, positive[:, None], config)
     terms = {"prompt_mask": mask, "prompt_dice": dice}
     if prompted.kind == "category":
-        terms["prompt_semantic"] = semantic_term(logits, truth, points.weight, config)
+        terms["prompt_semantic"] = semantic_term(logits, truth, points.weight, prompted.valid, config)
     if prompts.class_logits.shape[-1]:
         labels = prompted.labels.masked_fill(~positive, -1)
         weight = prompted.used(targets.present) & (positive == (labels >= 0))
-        terms["prompt_class"] = class_term(prompts.class_logits, labels[None], weight[None].float(), config)
+        terms["prompt_class"] = class_term(
+            prompts.class_logits, labels[None], weight[None].float(), config, targets.judged_labels
+        )
     num_frames = points.weight.shape[1]
     tokens = Tokens.of(prompts.embeddings, positive[..., None].expand(-1, -1, num_frames))
     members = prompted.members.float()

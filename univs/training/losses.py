@@ -17,6 +17,9 @@ from torchvision.ops import sigmoid_focal_loss
 from univs.training.config import LossConfig
 from univs.training.points import select_uncertain
 
+_NEVER = -1e4
+"""Logit of a prompt that nothing is."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Term:
@@ -55,12 +58,14 @@ def mask_terms(
     )
 
 
-def semantic_term(logits: Tensor, truth: Tensor, weight: Tensor, config: LossConfig) -> Term:
+def semantic_term(logits: Tensor, truth: Tensor, weight: Tensor, valid: Tensor, config: LossConfig) -> Term:
     """Take the cross-entropy, per point, of choosing the right category prompt among all prompts of the clip.
 
     Points are where the strongest prompt is least certain, plus uniform ones; points of no prompted category
-    are left out. Shapes as in ``mask_terms``. The mean over points is one item per layer.
+    are left out, and so are prompts that are padding. The mean over points is one item per layer. Shapes as
+    in ``mask_terms``, but ``valid`` [B, M].
     """
+    logits = logits.masked_fill(~valid[:, None, None, :, None], _NEVER)
     strongest = logits.detach().amax(-2)
     covered = (truth.amax(2) > 0.5) * weight
     uncertainty = _uncertainty(strongest, covered[:, :, None])
@@ -75,7 +80,13 @@ def semantic_term(logits: Tensor, truth: Tensor, weight: Tensor, config: LossCon
     return Term(total=means.sum(), count=(per_layer > 0).any().float())
 
 
-def class_term(class_logits: Tensor, labels: Tensor, weight: Tensor, config: LossConfig) -> Term:
+def class_term(
+    class_logits: Tensor,
+    labels: Tensor,
+    weight: Tensor,
+    config: LossConfig,
+    judged_labels: Tensor | None = None,
+) -> Term:
     """Take focal loss over all queries plus softmax cross-entropy over positives, per positive.
 
     Clips without a positive are left out: they may not be annotated at all.
@@ -85,14 +96,18 @@ def class_term(class_logits: Tensor, labels: Tensor, weight: Tensor, config: Los
         labels: [L, B, M] (or [1, B, M]) int64, -1 for negatives.
         weight: like ``labels``, 0 for queries that are neither.
         config: shape of the focal loss.
+        judged_labels: [B, K] bool, categories that were looked for (``None``: all); others are no negatives.
     """
     logits = class_logits.float()
     positive = (labels >= 0) * weight
     counted = weight * (positive.sum(-1, keepdim=True) > 0)
     categories = torch.arange(logits.shape[-1], device=logits.device)
-    targets = (labels[..., None] == categories).float().expand_as(logits)
-    focal = sigmoid_focal_loss(logits, targets, alpha=config.focal_alpha, gamma=config.focal_gamma)
-    nll = -(logits.log_softmax(-1) * targets).sum(-1)
+    own = (labels[..., None] == categories).expand_as(logits)
+    focal = sigmoid_focal_loss(logits, own.float(), alpha=config.focal_alpha, gamma=config.focal_gamma)
+    if judged_labels is not None:
+        counts = own | judged_labels[:, None]
+        focal, logits = focal * counts, logits.masked_fill(~counts, -torch.inf)
+    nll = -logits.log_softmax(-1).masked_fill(~own, 0).sum(-1)
     total = (focal.sum(-1) * counted).sum() + (nll * positive).sum()
     return Term(total=total, count=positive[0].sum())
 

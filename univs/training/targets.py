@@ -32,6 +32,8 @@ class BatchTargets:
     """[B, P] int64, distinct rows of the objects with mask and identity losses."""
     kept_valid: Tensor
     """[B, P] bool, false where the clip has fewer objects than P."""
+    judged_labels: Tensor | None = None
+    """[B, K] bool, categories that were looked for in the clip; ``None`` where all were."""
 
     @property
     def present(self) -> Tensor:
@@ -94,7 +96,17 @@ def choose_targets(
         ignore=torch.stack([target.ignore for target in targets]),
         kept_rows=rows,
         kept_valid=valid,
+        judged_labels=_stack_judged([target.judged_labels for target in targets]),
     )
+
+
+def _stack_judged(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """Join what was looked for in each clip, [K] bool or ``None`` for all, to [B, K], or ``None``."""
+    known = [part for part in parts if part is not None]
+    if not known:
+        return None
+    everything = torch.ones_like(known[0])
+    return torch.stack([everything if part is None else part for part in parts])
 
 
 def draw_rows(candidates: Tensor, max_rows: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -124,6 +136,8 @@ def category_targets(
 ) -> PromptTargets:
     """Prompt by category names: present classes first, then absent ones drawn at random.
 
+    Of a federated dataset only categories that were looked for are taken for absent.
+
     Args:
         targets: ground truth; all present objects of a class make up its mask, capped or not.
         bank: [K, D] text features of the label space.
@@ -134,12 +148,15 @@ def category_targets(
     there = torch.zeros(len(targets.labels), len(bank), device=bank.device)
     there.scatter_add_(1, targets.labels.clamp(min=0), classed.float())
     scores = torch.rand(there.shape, generator=generator, device=generator.device).to(bank.device)
-    labels = (scores + (there > 0)).topk(min(max_prompts, len(bank)), dim=1).indices
+    if targets.judged_labels is not None:
+        scores = scores.masked_fill(~targets.judged_labels, -1)
+    best = torch.where(there > 0, scores + 3, scores).topk(min(max_prompts, len(bank)), dim=1)
+    labels = best.indices
     return PromptTargets(
         kind="category",
         members=(targets.labels[:, None] == labels[..., None]) & classed[:, None],
         labels=labels,
-        valid=torch.ones_like(labels, dtype=torch.bool),
+        valid=best.values >= 0,
         sentences=bank[labels],
     )
 
