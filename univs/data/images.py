@@ -82,7 +82,7 @@ def normalize_colored(frames: Tensor, color: Tensor) -> Tensor:
     # Planes first: a product with pixels of three neighbors would crawl.
     planes = frames.permute(0, 3, 1, 2).contiguous().to(torch.float32).flatten(2)
     colored = torch.baddbmm(change[..., 3:], change[..., :3], planes).clamp_(0, 255)
-    return _normalize(colored.unflatten(2, frames.shape[1:3]))
+    return _normalize(colored.view(len(frames), 3, *frames.shape[1:3]))
 
 
 def _normalize(planes: Tensor) -> Tensor:
