@@ -47,7 +47,7 @@ class PreprocessConfig:
 
     dataset: str
     """Name of the dataset, or ``all``; ``--list`` shows them."""
-    split: str
+    split: str = "all"
     """train, val, ...; ``all`` for every split that is there."""
     source: Path
     """Folder with the official files, as its authors ship them; for ``all`` datasets, the parent of folders

@@ -1,7 +1,7 @@
 """Turn datasets, in their official layouts, into releases of WebDataset shards.
 
     python pipelines/preprocess.py --dataset vipseg --split train --source VIPSeg --out releases
-    python pipelines/preprocess.py --dataset all --split all --source datasets --out releases
+    python pipelines/preprocess.py --dataset all --source datasets --out releases
     ray job submit --working-dir . -- python pipelines/preprocess.py --dataset ...   # absolute paths
 
 Run the same command again after any failure: finished shards are kept.

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from preprocessing.atomic import atomic_write
-from preprocessing.errors import BuildError, SourceError
+from preprocessing.errors import BuildError, MissingFileError
 from preprocessing.samples import sample_key
 from preprocessing.sources.source import Item
 from univs.labels import LabelSpace
@@ -75,7 +75,7 @@ def make_plan(
     """Permute the items and cut them into shards.
 
     Raises:
-        SourceError: there are no items.
+        MissingFileError: there are no items: the source does not have the split.
         BuildError: two share an id or a sample key.
     """
     ordered = sorted(items, key=lambda item: _rank(parameters.seed, item.item_id))
@@ -129,7 +129,7 @@ def _rank(seed: int, item_id: str) -> tuple[bytes, str]:
 
 def _check_items(dataset: str, split: str, ordered: list[Item]) -> None:
     if not ordered:
-        raise SourceError(f"{dataset} {split}: the source lists no items; check --source and --split")
+        raise MissingFileError(f"{dataset} {split}: the source lists no items; check --source and --split")
     for before, after in zip(ordered, ordered[1:], strict=False):
         if before.item_id == after.item_id:
             raise BuildError(

@@ -67,7 +67,7 @@ def releases(datasets, ray_local, tmp_path_factory):
     """Give the folder of releases of all datasets, and how the script ended."""
     out = tmp_path_factory.mktemp("releases")
     address = ray.get_runtime_context().gcs_address
-    flags = "--dataset", "all", "--split", "all", "--source", datasets, "--out", out
+    flags = "--dataset", "all", "--source", datasets, "--out", out
     return out, run(*flags, RAY_ADDRESS=address)
 
 

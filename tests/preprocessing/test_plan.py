@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing.errors import BuildError, SourceError
+from preprocessing.errors import BuildError, MissingFileError
 from preprocessing.plan import PlanParameters, make_plan, read_work_order, write_work_orders
 from preprocessing.samples import sample_key
 from preprocessing.sources.source import Item
@@ -94,7 +94,7 @@ def test_make_plan_items_with_one_sample_key_is_e121():
 
 def test_make_plan_no_items_raises():
     with pytest.raises(
-        SourceError, match=r"^vspw train: the source lists no items; check --source and --split$"
+        MissingFileError, match=r"^vspw train: the source lists no items; check --source and --split$"
     ):
         make_plan("vspw", "train", [], PARAMETERS)
 
