@@ -8,6 +8,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -121,8 +122,7 @@ def preprocess(job: PreprocessConfig, session: Session) -> Manifest:
             release is in the way. Nothing that is left behind can be taken for a whole release.
     """
     job = replace(job, source=job.source.absolute(), out=job.out.absolute())
-    outline, plan = cast("tuple[Any, Any]", _plan_task.options(num_returns=2).remote(job))
-    planned: Outline = _get(outline)
+    planned, plan = _plan(job)
     spec = require_source(job.dataset).spec
     judge_counts(spec, job.split, planned.counts, job.official)
     judge_categories(spec, job.split, planned.label_space, job.official)
@@ -137,6 +137,18 @@ def preprocess(job: PreprocessConfig, session: Session) -> Manifest:
     if job.preview:
         _show(job, manifest, session)
     return manifest
+
+
+def _plan(job: PreprocessConfig) -> tuple[Outline, Any]:
+    """Plan the release; the plan itself stays in Ray's store, as only the last task needs it."""
+    outline, plan = cast("tuple[Any, Any]", _plan_task.options(num_returns=2).remote(job))
+    try:
+        return _get(outline), plan
+    except UserError:
+        # The other result holds the same error; Ray reports errors that nobody has seen.
+        with suppress(UserError):
+            _get(plan)
+        raise
 
 
 def check_job(job: PreprocessConfig, *, sees_source: bool) -> None:
