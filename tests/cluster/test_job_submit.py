@@ -163,6 +163,9 @@ def test_only_source_is_uploaded_and_its_size_is_said(job):
     tables = {path for path in files if path.parent == Path("univs/category_tables")}
     assert {path.suffix for path in tables} == {".tsv"}
     assert {path.suffix for path in set(files) - tables if len(path.parts) > 1} <= {".py", ".html"}
+    source = {path.relative_to(CHECKOUT) for name in folders for path in (CHECKOUT / name).rglob("*")}
+    kept = {path for path in source if path.suffix in {".py", ".html", ".tsv"}}
+    assert {path for path in files if len(path.parts) > 1} == kept
     size_bytes = sum((job.package / path).stat().st_size for path in files)
     assert size_bytes < 2 << 20
     assert f"INFO uploaded {size_bytes / 1024:.0f} KiB of source in {len(files)} files\n" in job.output

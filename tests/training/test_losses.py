@@ -144,3 +144,11 @@ def test_category_that_was_not_looked_for_is_no_negative():
         [True, True, True, False],
         [True, True, False, False],
     ]
+
+
+def test_clip_in_which_nothing_was_looked_for_moves_nothing():
+    logits = torch.randn(1, 1, 3, 4, requires_grad=True)
+    labels = torch.full((1, 1, 3), -1)
+    judged = torch.zeros(1, 4, dtype=torch.bool)
+    class_term(logits, labels, torch.ones(1, 1, 3), LossConfig(), judged).total.backward()
+    assert torch.equal(logits.grad, torch.zeros_like(logits))
