@@ -147,7 +147,7 @@ def evaluate_video(
         case "image_panoptic":
             return evaluate_panoptic(_pairs(prediction, truth), len(_need(spec, labels).categories))
         case "video_panoptic":
-            return _evaluate_video_panoptic(_pairs(prediction, truth), _need(spec, labels))
+            return evaluate_segment_pairs(_pairs(prediction, truth), _need(spec, labels))
         case "instance":
             return evaluate_instances(_typed(prediction, InstanceVideo), _typed(truth, InstanceVideo))
         case "semantic":
@@ -159,6 +159,15 @@ def evaluate_video(
             return evaluate_objects(_typed(prediction, ObjectVideo), _typed(truth, ObjectVideo), "davis")
         case "expressions":
             return evaluate_objects(_typed(prediction, ObjectVideo), _typed(truth, ObjectVideo), "referring")
+
+
+def evaluate_segment_pairs(pairs: SegmentPairs, labels: LabelSpace) -> VideoPanopticPartial:
+    """Judge one panoptic video by the overlaps of its segments."""
+    return VideoPanopticPartial(
+        video_id=pairs.video_id,
+        panoptic=evaluate_panoptic(pairs, len(labels.categories), VIDEO_WINDOWS),
+        tracking=evaluate_tracking(pairs, labels.is_thing),
+    )
 
 
 def score(
@@ -203,14 +212,6 @@ def score_each_video(
 
 def _pairs(prediction: Prediction, truth: Prediction) -> SegmentPairs:
     return count_segment_pairs(_typed(prediction, PanopticVideo), _typed(truth, PanopticVideo))
-
-
-def _evaluate_video_panoptic(pairs: SegmentPairs, labels: LabelSpace) -> VideoPanopticPartial:
-    return VideoPanopticPartial(
-        video_id=pairs.video_id,
-        panoptic=evaluate_panoptic(pairs, len(labels.categories), VIDEO_WINDOWS),
-        tracking=evaluate_tracking(pairs, labels.is_thing),
-    )
 
 
 def _score_images(partials: Sequence[Partial], labels: LabelSpace) -> tuple[float, ...]:

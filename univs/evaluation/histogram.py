@@ -4,7 +4,7 @@ Legend: T frames, G true segments, P predicted segments. Rows and columns 0 and 
 0 = an id that is not listed, 1 = id 0 (void, or nothing predicted); segment s is at s + SPECIAL.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,8 @@ from univs.evaluation.confusion import count_pairs
 from univs.predictions import PanopticVideo, Segment
 
 SPECIAL = 2
-_MAX_SEGMENT_ID = 1 << 24
+_NUM_IDS = 1 << 24
+"""Ids that a color can hold."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,15 +41,33 @@ def count_segment_pairs(prediction: PanopticVideo, truth: PanopticVideo) -> Segm
             f"video {truth.video_id!r}: prediction has shape {prediction.maps.shape}, "
             f"expected {truth.maps.shape}: predict every frame at its original size"
         )
-    rows, columns = _index_of_id(truth), _index_of_id(prediction)
-    shape = (len(truth.segments) + SPECIAL, len(prediction.segments) + SPECIAL)
-    frames = zip(truth.maps, prediction.maps, strict=True)
-    counts = np.stack([count_pairs(rows[theirs], columns[ours], shape) for theirs, ours in frames])
-    if counts[:, :, 0].any():
-        raise ValueError(f"video {truth.video_id!r}: predicted pixels have ids that no segment lists")
-    return SegmentPairs(
-        video_id=truth.video_id, truth=truth.segments, prediction=prediction.segments, counts=counts
-    )
+    frames = zip(prediction.maps, truth.maps, strict=True)
+    return count_segment_pairs_of_frames(truth.video_id, prediction.segments, truth.segments, frames)
+
+
+def count_segment_pairs_of_frames(
+    video_id: str,
+    prediction: tuple[Segment, ...],
+    truth: tuple[Segment, ...],
+    frames: Iterable[tuple[NDArray[np.int32], NDArray[np.int32]]],
+) -> SegmentPairs:
+    """Count pairs of segments in a stream of (predicted, true) maps [H, W], one frame in memory at a time.
+
+    Raises:
+        ValueError: as ``count_segment_pairs``.
+    """
+    rows, columns = _index_of_id(video_id, truth), _index_of_id(video_id, prediction)
+    shape = (len(truth) + SPECIAL, len(prediction) + SPECIAL)
+    counts = []
+    for ours, theirs in frames:
+        _check_ids(video_id, ours, theirs)
+        counts.append(count_pairs(rows[theirs], columns[ours], shape))
+        if counts[-1][:, 0].any():
+            raise ValueError(
+                f"video {video_id!r}: predicted pixels of frame {len(counts) - 1} have ids "
+                "that no segment lists"
+            )
+    return SegmentPairs(video_id=video_id, truth=truth, prediction=prediction, counts=np.stack(counts))
 
 
 def segment_labels(segments: Sequence[Segment]) -> NDArray[np.intp]:
@@ -56,19 +75,25 @@ def segment_labels(segments: Sequence[Segment]) -> NDArray[np.intp]:
     return np.asarray([segment.label for segment in segments], np.intp)
 
 
-def _index_of_id(video: PanopticVideo) -> NDArray[np.intp]:
-    ids = np.asarray([segment.segment_id for segment in video.segments], np.intp)
-    lowest, highest = int(video.maps.min(initial=0)), int(video.maps.max(initial=0))
-    highest = max(highest, int(ids.max(initial=0)))
-    if lowest < 0 or highest >= _MAX_SEGMENT_ID or ids.min(initial=1) < 1:
+def _index_of_id(video_id: str, segments: Sequence[Segment]) -> NDArray[np.int32]:
+    """Give the row of every id; pages of the table are only touched where ids lie, so it costs little."""
+    ids = [segment.segment_id for segment in segments]
+    if ids and not 0 < min(ids) <= max(ids) < _NUM_IDS:
         raise ValueError(
-            f"video {video.video_id!r}: segment ids must be in 1..{_MAX_SEGMENT_ID - 1} and 0 for none, "
-            f"got {min(lowest, int(ids.min(initial=1)))}..{highest}"
+            f"video {video_id!r}: segment ids are {min(ids)}..{max(ids)}, expected 1..{_NUM_IDS - 1}"
         )
-    if len(set(ids.tolist())) < ids.size:
-        raise ValueError(f"video {video.video_id!r}: a segment id is listed twice: list each segment once")
-    # Zero pages are only touched where ids lie, so a table up to the largest id costs little.
-    table = np.zeros(highest + 1, np.intp)
+    if len(set(ids)) < len(ids):
+        raise ValueError(f"video {video_id!r}: a segment id is listed twice: list each segment once")
+    table = np.zeros(_NUM_IDS, np.int32)
     table[0] = 1
-    table[ids] = np.arange(ids.size) + SPECIAL
+    table[ids] = np.arange(len(ids)) + SPECIAL
     return table
+
+
+def _check_ids(video_id: str, *maps: NDArray[np.int32]) -> None:
+    lowest, highest = min(int(ids.min()) for ids in maps), max(int(ids.max()) for ids in maps)
+    if lowest < 0 or highest >= _NUM_IDS:
+        raise ValueError(
+            f"video {video_id!r}: segment ids of pixels are {lowest}..{highest}, "
+            f"expected 1..{_NUM_IDS - 1}, 0 for none"
+        )

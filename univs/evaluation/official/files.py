@@ -1,0 +1,136 @@
+"""Read the files of official layouts; every complaint names the file, what it holds and what was expected.
+
+Legend: H, W size.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from univs.draw import Frame
+
+_NUM_NAMED = 3
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not JSON, or truncated.
+    """
+    data = path.read_bytes()
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: {len(data)} bytes that are not whole JSON ({error}); write it again"
+        ) from error
+
+
+def field_of(row: Mapping[str, Any], key: str, kind: type | tuple[type, ...], where: str) -> Any:
+    """Give a field of a JSON object, checked.
+
+    Raises:
+        ValueError: it is missing or of another type; ``where`` says which object of which file.
+    """
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    expected = " or ".join(k.__name__ for k in kinds)
+    if not isinstance(row, Mapping) or key not in row:
+        raise ValueError(f"{where}: no {key!r}, expected {expected}")
+    if not isinstance(row[key], kinds):
+        raise ValueError(f"{where}: {key!r} is {row[key]!r:.80}, expected {expected}")
+    return row[key]
+
+
+def read_indexed(path: Path) -> NDArray[np.uint8]:
+    """Read the [H, W] values of an indexed or gray 8-bit PNG.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no picture, truncated, or in color.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode not in ("P", "L", "1"):
+                raise ValueError(
+                    f"{path}: mode {image.mode}, expected an indexed (P) or gray (L) PNG of 8 bits "
+                    "whose values are ids; write it without colors"
+                )
+            return np.asarray(image, np.uint8)
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise ValueError(f"{path}: not a readable PNG ({error}); write it again") from error
+
+
+def read_ids(path: Path) -> NDArray[np.int32]:
+    """Read the [H, W] segment ids, R + 256 G + 65536 B, of a color PNG as COCO panoptic has them.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no picture, truncated, or not in color.
+    """
+    pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise ValueError(f"{path}: not a readable PNG; write it again")
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        raise ValueError(
+            f"{path}: {pixels.dtype} pixels of shape {pixels.shape}, expected an RGB PNG of 8 bits "
+            "whose colors are R + 256 G + 65536 B"
+        )
+    ids: NDArray[np.int32] = pixels.astype(np.int32) @ np.asarray((1 << 16, 1 << 8, 1), np.int32)
+    return ids
+
+
+def check_size(path: Path, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    """Refuse a map that is not as large as the ground truth.
+
+    Raises:
+        ValueError: the sizes differ.
+    """
+    if found[:2] != expected[:2]:
+        raise ValueError(
+            f"{path}: {found[0]}x{found[1]} pixels (height x width), expected {expected[0]}x{expected[1]}; "
+            "predict at the size of the ground truth"
+        )
+
+
+def read_frame(path: Path | None, size: tuple[int, int]) -> Frame:
+    """Read a picture to draw on, gray where there is none or it is of another size."""
+    pixels = None if path is None or not path.is_file() else cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    if pixels is None or pixels.shape[:2] != size:
+        return np.full((*size, 3), 128, np.uint8)
+    return np.asarray(pixels, np.uint8)
+
+
+def spread(names: Sequence[str], num: int) -> list[str]:
+    """Choose at most ``num`` names, evenly spread, the first and the last among them."""
+    at = np.unique(np.linspace(0, len(names) - 1, min(num, len(names))).round().astype(int))
+    return [names[i] for i in at]
+
+
+def name_some(names: Sequence[str]) -> str:
+    """Name a few of many in a message: ``12, first 'a', 'b', 'c'``."""
+    shown = ", ".join(repr(name) for name in names[:_NUM_NAMED])
+    return shown if len(names) <= _NUM_NAMED else f"{len(names)}, first {shown}"
+
+
+def settle_missing(where: Path, names: Sequence[str], missing: str) -> tuple[str, ...]:
+    """Refuse what is not predicted, or accept it as empty, as asked; give its names.
+
+    Raises:
+        ValueError: something is missing, and ``missing`` is ``refuse``.
+    """
+    if names and missing == "refuse":
+        raise ValueError(
+            f"{where}: not predicted: {name_some(names)}; predict everything, or pass --missing empty "
+            "to score what is missing as empty"
+        )
+    return tuple(names)
