@@ -1,10 +1,12 @@
-"""Multi-scale deformable attention in pure torch.
+"""Multi-scale deformable attention: a sparse product on the CPU, a Triton kernel on CUDA devices.
 
 Legend: N images, S cells of all levels, h heads, d channels of one head, C = h d channels, L levels, K
 points.
 """
 
 import math
+from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -15,6 +17,11 @@ from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_conte
 from univs.model.linear import linear
 from univs.model.position import Shapes, cell_centers
 from univs.model.sparse_sampling import sample_sparse
+
+Sampler = Callable[[Tensor, Shapes, Tensor, Tensor], Tensor]
+"""Like ``deformable_sample``."""
+
+_HAS_TRITON = find_spec("triton") is not None
 
 
 def deformable_sample(value: Tensor, shapes: Shapes, offsets: Tensor, weights: Tensor) -> Tensor:
@@ -29,9 +36,19 @@ def deformable_sample(value: Tensor, shapes: Shapes, offsets: Tensor, weights: T
     Returns:
         [N, S, h * d].
     """
-    if value.device.type == "cpu":
-        return sample_sparse(value, shapes, offsets, weights)
-    return sample_grid(value, shapes, offsets, weights)
+    return _sampler(value.device)(value, shapes, offsets, weights)
+
+
+def _sampler(device: torch.device) -> Sampler:
+    """Choose by device; the ways differ in speed only."""
+    if device.type == "cpu":
+        return sample_sparse
+    if device.type == "cuda" and _HAS_TRITON:
+        # Imported here: only who has a GPU needs Triton.
+        from univs.model.triton_sampling import sample_triton
+
+        return sample_triton
+    return sample_grid
 
 
 def sample_grid(value: Tensor, shapes: Shapes, offsets: Tensor, weights: Tensor) -> Tensor:
