@@ -25,7 +25,7 @@ class Driver:
     def get_benchmarker(self):
         """Give what times one kernel.
 
-        It runs the choices for the first layout, to see that these runs leave nothing behind, and no others.
+        It runs all choices for the first case, to see that these runs leave nothing behind, and no more.
         """
         times_ms = iter(range(1, 10**9))
 

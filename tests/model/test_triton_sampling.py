@@ -85,6 +85,7 @@ def far_away() -> Case:
 
 
 CASES = {
+    "tuned": draw_case(((2, 3), (1, 2)), num_heads=1, num_points=1, dtype=torch.float64),
     "several images and levels": draw_case(((2, 3), (4, 5)), num_images=2, num_points=3, dtype=torch.float64),
     "far away": far_away(),
     "odd sizes, channels and heads": draw_case(

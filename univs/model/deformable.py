@@ -40,7 +40,7 @@ def deformable_sample(value: Tensor, shapes: Shapes, offsets: Tensor, weights: T
 
 
 def _sampler(device: torch.device) -> Sampler:
-    """Choose by device; the ways differ in speed only."""
+    """Choose by device. The ways differ in speed, and in numbers by rounding only."""
     if device.type == "cpu":
         return sample_sparse
     if device.type == "cuda" and _HAS_TRITON:
