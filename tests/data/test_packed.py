@@ -18,6 +18,7 @@ def pack(masks: np.ndarray, rows: list[list[int]], ignore_bit: int) -> PackedTar
     number = len(rows)
     return PackedTargets(
         planes=torch.from_numpy(planes),
+        width=masks.shape[-1],
         members=members,
         labels=torch.arange(number),
         object_ids=torch.arange(number) + 1,

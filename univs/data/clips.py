@@ -271,5 +271,5 @@ def _decode(record: VideoRecord, position: int, data: bytes, scale: int) -> NDAr
 
 
 def _indices(record: VideoRecord, positions: Sequence[int], *, is_pseudo_clip: bool) -> Tensor:
-    indices = torch.tensor([record.frames[position].index for position in positions])
-    return indices + torch.arange(len(positions)) if is_pseudo_clip else indices
+    indices = np.array([record.frames[position].index for position in positions], dtype=np.int64)
+    return torch.from_numpy(indices + np.arange(len(positions)) if is_pseudo_clip else indices)

@@ -39,10 +39,9 @@ def _stack(clips: Sequence[Tensor]) -> Tensor:
 
 
 def _extend_targets(targets: PackedTargets, height: int, width: int) -> PackedTargets:
-    below, right = height - targets.planes.shape[2], width - targets.planes.shape[3]
-    if not below and not right:
-        return targets
-    return replace(targets, planes=pad(targets.planes, (0, right, 0, below)))
+    below, right = height - targets.planes.shape[2], max(0, width - targets.planes.shape[3])
+    planes = pad(targets.planes, (0, right, 0, below)) if below or right else targets.planes
+    return replace(targets, planes=planes, width=width)
 
 
 def _extend_frames(frames: Tensor, height: int, width: int) -> Tensor:

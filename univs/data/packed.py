@@ -23,7 +23,9 @@ class PackedTargets:
     """Ground truth of one clip; row i of every field is the same object."""
 
     planes: Tensor
-    """[P, T, H, W] uint8, eight masks each."""
+    """[P, T, H, >= W] uint8, eight masks each; what is right of W is zero."""
+    width: int
+    """W"""
     members: Tensor
     """[N + 1, P] uint8 bits whose union is the object; the last row is the ignored pixels. On the CPU."""
     labels: Tensor
@@ -36,7 +38,7 @@ class PackedTargets:
 
     def unpack(self, height: int, width: int, device: torch.device | None = None) -> ClipTargets:
         """Give the targets of a clip of this size on a device."""
-        planes = self.planes.to(device, non_blocking=True)
+        planes = self.planes.to(device, non_blocking=True)[..., : self.width]
         masks = _unpack_masks(planes, self.members)
         ignore = masks[-1] & ~masks[:-1].any(0)
         ignore[:, height:] = True

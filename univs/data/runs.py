@@ -1,8 +1,8 @@
 """COCO run-length masks painted straight at the size of the clip, eight masks to a byte.
 
 Decoding a mask costs its source pixels; what training sees is a fraction of them. Here only the ends of the
-runs are touched: each toggles one bit at the first sampled row below it, and one cumulative XOR down the
-columns, on eight pixels at a time, fills all masks of a frame at once.
+runs are touched: a mask's bit is added at the first sampled row of a run and taken away at the first below
+it, and one cumulative sum down the columns, over eight pixels at a time, fills all masks of a frame at once.
 
 Legend: N masks, K toggles, H W source size, T frames of M masks each, h w painted size, P = ceil(M / 8)
 planes. Runs go down the columns: position = column * H + row.
@@ -14,9 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_BITS = np.left_shift(np.uint8(1), np.arange(8, dtype=np.uint8))
-_MAX_DIGITS = 12
-"""Of five bits each, in one number; more would not fit 64 bits."""
+_FIRST, _LAST, _LAST_FINAL = 48, 111, 79
+"""Characters of a run-length string; those after ``_LAST_FINAL`` say that the number goes on."""
+_DIGITS = (np.arange(256) - _FIRST) & 31
+"""The five bits of each character."""
+_SIGNED_DIGITS = (_DIGITS ^ 16) - 16
+"""The same of a number's last character, the highest bit of which is the sign."""
+_MAX_DIGITS = 7
+"""Of five bits each, in one number: they hold any difference of 32 bits."""
+_CACHE_LINE_BYTES = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,10 +30,9 @@ class Toggles:
     """Where N masks of one size begin and end to cover pixels."""
 
     positions: NDArray[np.int64]
-    """[K] ascending within each mask."""
-    owners: NDArray[np.int64]
-    """[K] which mask; ascending."""
-    num_masks: int
+    """[K] ascending within each mask: a run's first pixel, the one after its last, the next run's first, ..."""
+    offsets: NDArray[np.int64]
+    """[N + 1] mask n has toggles offsets[n] .. offsets[n + 1] - 1, an even number."""
     height: int
     width: int
 
@@ -36,47 +41,42 @@ class Toggles:
         """Read compressed ``counts``, all masks in one go; ``None`` is a mask without pixels.
 
         Raises:
-            ValueError: a string is no run-length mask, or overruns the size.
+            ValueError: a string is no run-length mask, or not one of this size.
         """
-        given = [(index, text) for index, text in enumerate(counts) if text is not None]
+        given = [index for index, text in enumerate(counts) if text is not None]
+        offsets = np.zeros(len(counts) + 1, dtype=np.int64)
         if not given:
             none = np.zeros(0, dtype=np.int64)
-            return cls(positions=none, owners=none, num_masks=len(counts), height=height, width=width)
-        values, owners = _parse_values([text for _, text in given])
-        positions, places = _sum_runs(values, owners)
-        if positions.max() > height * width:
+            return cls(positions=none, offsets=offsets, height=height, width=width)
+        values, num_values = _parse_values([text for text in counts if text is not None])
+        positions, ends = _sum_runs(values, num_values, height * width)
+        wrong = np.flatnonzero(positions[ends - 1] != height * width)
+        if len(wrong):
             raise ValueError(
-                f"run-length mask does not fit {height}x{width}: it runs to pixel {positions.max()} "
-                f"of {height * width}"
+                f"run-length mask does not fit {height}x{width}: it runs to pixel "
+                f"{positions[ends[wrong[0]] - 1]} of {height * width}"
             )
-        lengths = np.bincount(owners, minlength=len(given))[owners]
-        # After the last run nothing more begins: an odd number of runs ends with pixels outside.
-        stray = (places == lengths - 1) & (lengths % 2 == 1)
-        kept = ~stray & (positions < height * width)
-        return cls(
-            positions=positions[kept],
-            owners=np.array([index for index, _ in given])[owners[kept]],
-            num_masks=len(counts),
-            height=height,
-            width=width,
-        )
+        offsets[np.add(given, 1)] = np.diff(ends, prepend=0)
+        return cls(positions=positions, offsets=offsets.cumsum(), height=height, width=width)
+
+    @property
+    def num_masks(self) -> int:
+        """How many masks there are."""
+        return len(self.offsets) - 1
 
     def part(self, start: int, stop: int) -> "Toggles":
         """Keep masks start..stop-1."""
-        first, last = np.searchsorted(self.owners, (start, stop))
+        first, last = self.offsets[start], self.offsets[stop]
         return Toggles(
             positions=self.positions[first:last],
-            owners=self.owners[first:last] - start,
-            num_masks=stop - start,
+            offsets=self.offsets[start : stop + 1] - first,
             height=self.height,
             width=self.width,
         )
 
     def pixel(self, mask: int, share: float) -> tuple[int, int] | None:
         """Give x, y of the pixel that ``share`` (0..1) of a mask's pixels come before; ``None`` if empty."""
-        ends = self.positions[self.owners == mask]
-        if len(ends) % 2:
-            ends = np.append(ends, self.height * self.width)
+        ends = self.positions[self.offsets[mask] : self.offsets[mask + 1]]
         starts, lengths = ends[0::2], ends[1::2] - ends[0::2]
         covered = lengths.cumsum()
         if not len(covered) or covered[-1] == 0:
@@ -109,6 +109,15 @@ def num_planes(num_masks: int) -> int:
     return -(-num_masks // 8)
 
 
+def row_bytes(width: int) -> int:
+    """Give the length of rows that hold so many pixels and are quick to sum down the columns.
+
+    An odd number of cache lines: rows a power of two apart would share a few sets of the cache, which takes
+    three times as long.
+    """
+    return (-(-width // _CACHE_LINE_BYTES) | 1) * _CACHE_LINE_BYTES
+
+
 def paint(toggles: Toggles, grid: Grid, planes: NDArray[np.uint8]) -> None:
     """Paint the masks of T frames, T * M in number, into zeros [P, T, >= h, >= w].
 
@@ -116,114 +125,130 @@ def paint(toggles: Toggles, grid: Grid, planes: NDArray[np.uint8]) -> None:
     """
     if not len(toggles.positions):
         return
-    area = planes[:, :, : len(grid.rows)]
     column = toggles.positions // toggles.height
-    _paint_starts(toggles, column, grid, area)
-    _paint_toggles(toggles, column, grid, area)
-    words = area.view(np.uint64)
-    np.bitwise_xor.accumulate(words, axis=2, out=words)
+    bits = _signed_bits(toggles, planes.shape[1])
+    _paint_tops(toggles, column, bits, grid, planes)
+    # Eight bytes are one number from here on: sums carry from byte to byte, but what they end as has none.
+    area = planes[:, :, : len(grid.rows)].view(np.int64)
+    _add_toggles(toggles, column, bits, grid, area)
+    np.add.accumulate(area, axis=2, out=area)
 
 
 def _parse_values(counts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Split strings into their signed numbers: little-endian digits of five bits, the sixth says "more"."""
-    digits = np.frombuffer("".join(counts).encode("latin-1", "replace"), np.uint8) - np.uint8(48)
-    string_ends = np.fromiter(map(len, counts), np.int64, len(counts)).cumsum()
-    is_more = (digits & 32).astype(bool)
-    if not all(counts) or digits.max() > 63 or is_more[string_ends - 1].any():
+    """Split strings into their signed numbers [V], and say how many each has [N].
+
+    A number is little-endian digits of five bits; a sixth bit says that another follows.
+    """
+    codes = np.frombuffer("".join(counts).encode("latin-1", "replace"), np.uint8)
+    text_ends = np.fromiter(map(len, counts), np.int64, len(counts)).cumsum()
+    is_legal = all(counts) and all(map(str.isascii, counts)) and _FIRST <= codes.min() <= codes.max() <= _LAST
+    if not is_legal or codes[text_ends - 1].max() > _LAST_FINAL:
         raise ValueError(f"run-length mask is cut off or damaged: {min(counts, key=len)[:20]!r}")
-    stops = np.flatnonzero(~is_more)
-    sizes = np.diff(stops, prepend=-1)
+    finals = np.flatnonzero(codes <= _LAST_FINAL)
+    sizes = np.diff(finals, prepend=-1)
     if sizes.max() > _MAX_DIGITS:
         raise ValueError(f"run-length mask is damaged: a run of {sizes.max()} digits")
-    values = (digits[stops] & 31).astype(np.int64)
-    values -= (values & 16) << 1
+    values = _SIGNED_DIGITS.take(codes.take(finals))
+    longer = np.flatnonzero(sizes > 1)
     for distance in range(1, int(sizes.max())):
         # One more digit of the numbers that have it: each is five bits lower than the one after.
-        longer = np.flatnonzero(sizes > distance)
-        values[longer] = values[longer] << 5 | digits[stops[longer] - distance] & 31
-    num_values = np.diff(np.searchsorted(stops, string_ends - 1, side="right"), prepend=0)
-    return values, np.repeat(np.arange(len(counts)), num_values)
+        lower = _DIGITS.take(codes.take(finals.take(longer) - distance))
+        values[longer] = values.take(longer) << 5 | lower
+        longer = longer.compress(sizes.take(longer) > distance + 1)
+    return values, np.diff(np.searchsorted(finals, text_ends), prepend=0)
 
 
 def _sum_runs(
-    values: NDArray[np.int64], owners: NDArray[np.int64]
+    values: NDArray[np.int64], num_values: NDArray[np.int64], num_pixels: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Turn numbers into run ends [K] and the place of each run in its mask [K].
+    """Turn numbers into the ends [K] of all runs, and say where those of each mask end [N].
 
-    From the fourth run on, a number is the difference to the run before the last one.
+    Background and foreground take turns, and from the fourth run on, a number is the difference to the run
+    before the last one. A last run of background is followed by an empty one of foreground.
     """
-    num_runs = np.bincount(owners)
-    first = (num_runs.cumsum() - num_runs)[owners]
-    places = np.arange(len(values)) - first
-    is_odd = (places & 1).astype(bool)
-    odd = _sum_within(np.where(is_odd, values, 0), first)
-    even = _sum_within(np.where(is_odd | (places == 0), 0, values), first)
-    lengths = np.where(is_odd, odd, np.where(places == 0, values, even))
+    is_odd = num_values % 2 == 1
+    pairs = np.insert(values, num_values.cumsum()[is_odd], 0)
+    stops = ((num_values + 1) // 2).cumsum()
+    first = np.concatenate(([0], stops[:-1]))
+    lengths = np.empty_like(pairs)
+    # The third run, of background, is no difference to the first.
+    opening = pairs[2 * first]
+    pairs[2 * first] = 0
+    _sum_anew(pairs[0::2], first, lengths[0::2])
+    _sum_anew(pairs[1::2], first, lengths[1::2])
+    lengths[2 * first] = opening
+    lengths[2 * stops[is_odd] - 1] = 0
     if lengths.min() < 0:
         raise ValueError("run-length mask is damaged: a run of negative length")
-    return _sum_within(lengths, first), places
+    lengths[2 * first[1:]] -= num_pixels
+    return lengths.cumsum(), 2 * stops
 
 
-def _sum_within(values: NDArray[np.int64], first: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Cumulate values anew from each ``first`` index."""
-    sums = values.cumsum()
-    return np.asarray(sums - (sums - values)[first])
+def _sum_anew(values: NDArray[np.int64], first: NDArray[np.int64], out: NDArray[np.int64]) -> None:
+    """Cumulate values anew from each ``first`` index; the values are spoiled."""
+    values[first[1:]] -= np.add.reduceat(values, first)[:-1]
+    values.cumsum(out=out)
 
 
-def _paint_starts(toggles: Toggles, column: NDArray[np.int64], grid: Grid, area: NDArray[np.uint8]) -> None:
+def _signed_bits(toggles: Toggles, num_frames: int) -> NDArray[np.int64]:
+    """Give what each toggle adds to the byte of its plane [K]: a bit, or minus that bit."""
+    masks = np.arange(toggles.num_masks) % (toggles.num_masks // num_frames)
+    bits = np.repeat(1 << (masks & 7), np.diff(toggles.offsets))
+    np.negative(bits[1::2], out=bits[1::2])
+    return bits
+
+
+def _paint_tops(
+    toggles: Toggles,
+    column: NDArray[np.int64],
+    bits: NDArray[np.int64],
+    grid: Grid,
+    planes: NDArray[np.uint8],
+) -> None:
     """Set the top row to the masks that cover the top of each sampled column."""
-    crossing = np.flatnonzero(~_ends_in_column(toggles, column))
-    if not len(crossing):
-        return
-    num_frames, width = area.shape[1], toggles.width
-    tops = np.zeros((len(area), num_frames, width + 1), dtype=np.uint8)
-    frame, mask, bits = _places(toggles.owners[crossing], toggles.num_masks // num_frames)
+    num_planes, num_frames = planes.shape[:2]
+    width = len(grid.columns)
+    tops = np.zeros((num_planes, num_frames, width + 1), dtype=np.uint8)
     # A toggle holds from the top of the next column on.
-    place = ((mask >> 3) * num_frames + frame) * (width + 1) + column[crossing] + 1
-    np.bitwise_xor.at(tops.reshape(-1), place, bits)
-    np.bitwise_xor.accumulate(tops, axis=2, out=tops)
-    shown = tops[..., grid.columns]
-    area[:, :, 0, : len(grid.columns)] = shown[..., ::-1] if grid.is_flipped else shown
+    place = _spread(toggles, num_frames, (num_frames * (width + 1), width + 1))
+    place += np.searchsorted(grid.columns, np.arange(1, toggles.width + 2)).take(column)
+    np.add.at(tops.reshape(-1), place, bits.astype(np.uint8))
+    shown = np.add.accumulate(tops, axis=2, out=tops)[..., :-1]
+    planes[:, :, 0, :width] = shown[..., ::-1] if grid.is_flipped else shown
 
 
-def _ends_in_column(toggles: Toggles, column: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """[K] whether a toggle is one end of a run within one column, which no other column's top sees."""
-    owners = toggles.owners
-    rank = np.arange(len(owners)) - np.searchsorted(owners, np.arange(toggles.num_masks))[owners]
-    pairs = (rank[:-1] & 1 == 0) & (column[1:] == column[:-1]) & (owners[1:] == owners[:-1])
-    inside = np.zeros(len(owners), dtype=bool)
-    inside[:-1] |= pairs
-    inside[1:] |= pairs
-    return inside
-
-
-def _paint_toggles(toggles: Toggles, column: NDArray[np.int64], grid: Grid, area: NDArray[np.uint8]) -> None:
-    """Toggle each mask's bit where its runs begin and end inside the sampled columns."""
-    row = toggles.positions - column * toggles.height
-    frame, mask, bits = _places(toggles.owners, toggles.num_masks // area.shape[1])
-    sampled_from = np.searchsorted(grid.columns, np.arange(toggles.width + 1))
+def _add_toggles(
+    toggles: Toggles,
+    column: NDArray[np.int64],
+    bits: NDArray[np.int64],
+    grid: Grid,
+    area: NDArray[np.int64],
+) -> None:
+    """Add each mask's bit where its runs begin, and take it away where they end, in the sampled columns."""
+    strides = [stride // area.itemsize for stride in area.strides]
+    flat = np.lib.stride_tricks.as_strided(area, (_reach(area.shape, strides),), (area.itemsize,))
     row_below = np.searchsorted(grid.rows, np.arange(toggles.height))
-    strides = area.strides
-    x, y = sampled_from[column], row_below[row]
-    place = (mask >> 3) * strides[0] + frame * strides[1] + y * strides[2]
-    repeats = np.where(y < len(grid.rows), np.diff(sampled_from)[column], 0)
-    flat = np.lib.stride_tricks.as_strided(area, (_reach_bytes(area),), (1,))
-    for nth in range(int(repeats.max(initial=0))):
+    sampled_from = np.searchsorted(grid.columns, np.arange(toggles.width + 2))
+    num_shown = np.diff(sampled_from)
+    starts = _spread(toggles, area.shape[1], (strides[0], strides[1]))
+    for nth in range(int(num_shown.max())):
         # A source column may be shown by several.
-        which = np.flatnonzero(repeats > nth)
-        shown = x[which] + nth
-        shown = len(grid.columns) - 1 - shown if grid.is_flipped else shown
-        np.bitwise_xor.at(flat, place[which] + shown, bits[which])
+        which = np.flatnonzero((num_shown > nth).take(column))
+        y = row_below.take(toggles.positions.take(which) - column.take(which) * toggles.height)
+        which, y = which.compress(y < area.shape[2]), y.compress(y < area.shape[2])
+        x = sampled_from[:-1] + nth
+        x = len(grid.columns) - 1 - x if grid.is_flipped else x
+        place = starts.take(which) + y * strides[2] + (x >> 3).take(column.take(which))
+        lanes = np.left_shift(1, (x & 7) * 8)
+        np.add.at(flat, place, bits.take(which) * lanes.take(column.take(which)))
 
 
-def _places(
-    owners: NDArray[np.int64], num_masks: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]:
-    """Give frame, mask of the frame and its bit [K] of every toggle."""
-    frames, masks = np.divmod(owners, num_masks)
-    return frames, masks, _BITS[masks & 7]
+def _spread(toggles: Toggles, num_frames: int, steps: tuple[int, int]) -> NDArray[np.int64]:
+    """Give each toggle [K] where its plane of its frame starts, in memory of so many steps per plane and frame."""
+    frames, masks = np.divmod(np.arange(toggles.num_masks), toggles.num_masks // num_frames)
+    return np.repeat((masks >> 3) * steps[0] + frames * steps[1], np.diff(toggles.offsets))
 
 
-def _reach_bytes(area: NDArray[np.uint8]) -> int:
-    """Give the bytes from the first to behind the last pixel of an area."""
-    return 1 + sum(int((size - 1) * stride) for size, stride in zip(area.shape, area.strides, strict=True))
+def _reach(shape: Sequence[int], strides: Sequence[int]) -> int:
+    """Give the elements from the first to behind the last one of an area."""
+    return 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))

@@ -16,12 +16,13 @@ from torch import Tensor
 from univs.data.augment import Anchor, swap_left_right
 from univs.data.masks import boxes_of, full_rle, union_rle
 from univs.data.packed import PackedTargets
-from univs.data.runs import Toggles, num_planes
+from univs.data.runs import Toggles, num_planes, row_bytes
 from univs.data.view import ClipView, Window
 from univs.labels import LabelSpace
 from univs.schema import IGNORED, UNKNOWN, VISIBLE, Expression, ObjectTrack, VideoRecord
 
 _CROWDED_OBJECTS = 100
+_ROWS_PER_LOOK = 8
 _MIN_STABILITY_SCORE = 0.97
 _MIN_PREDICTED_IOU = 0.9
 """Machine-made masks of an image with more than so many are used only above both scores (SA-1B, as UniVS)."""
@@ -132,11 +133,12 @@ def build_targets(
         ValueError: a category is not in the label space.
     """
     planes = _paint(masks, len(selection.kept), positions, view, canvas)
-    alive = np.flatnonzero(_alive_bits(planes)[: len(selection.kept)]).tolist()
+    alive = np.flatnonzero(_find_alive(planes, len(selection.kept))).tolist()
     rows = _Rows(selection.kept, alive, label_space)
     texts, targets = _resolve_expressions(record, selection.expressions, rows, view.is_flipped)
     return PackedTargets(
         planes=torch.from_numpy(planes),
+        width=canvas[1],
         members=rows.members(len(planes), len(selection.kept)),
         labels=torch.tensor(rows.labels, dtype=torch.int64),
         object_ids=torch.tensor(rows.object_ids, dtype=torch.int64),
@@ -173,9 +175,9 @@ def judged_labels(
 def _paint(
     masks: ClipMasks, num_kept: int, positions: Sequence[int], view: ClipView, canvas: tuple[int, int]
 ) -> NDArray[np.uint8]:
-    """Paint [P, T, H, W]: the kept objects, and after them the pixels that are not judged, if any."""
+    """Paint [P, T, H, >= W]: the kept objects, and after them the pixels that are not judged, if any."""
     has_ignore = masks.has_unjudged or bool(view.angles)
-    shape = (num_planes(num_kept + has_ignore), len(positions), *canvas)
+    shape = (num_planes(num_kept + has_ignore), len(positions), canvas[0], row_bytes(canvas[1]))
     planes = np.zeros(shape, dtype=np.uint8)
     inner = planes[: num_planes(masks.num_per_frame)]
     view.warp_masks(masks.toggles, [masks.positions.index(position) for position in positions], inner)
@@ -206,12 +208,16 @@ def _unjudged(record: VideoRecord, selection: Selection, position: int) -> str |
     return present[0] if present else None
 
 
-def _alive_bits(planes: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """[8 P] bool, whether a mask has a pixel in any frame."""
-    if not len(planes):
-        return np.zeros(0, dtype=bool)
-    words = np.bitwise_or.reduce(planes.reshape(len(planes), -1).view(np.uint64), axis=1)
-    parts = np.bitwise_or.reduce(words.view(np.uint8).reshape(len(planes), 8), axis=1)
+def _find_alive(planes: NDArray[np.uint8], num_masks: int) -> NDArray[np.bool_]:
+    """[num_masks] bool, whether a mask has a pixel in any frame; most are seen in every eighth row."""
+    alive = _shown_bits(planes[:, :, :: _ROWS_PER_LOOK])[:num_masks]
+    return alive if alive.all() else _shown_bits(planes)[:num_masks]
+
+
+def _shown_bits(planes: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """[8 P] bool, whether a bit is set anywhere in its plane."""
+    words = np.bitwise_or.reduce(planes.view(np.uint64), axis=(1, 2, 3))
+    parts = np.bitwise_or.reduce(words.view(np.uint8).reshape(-1, 8), axis=1)
     return np.unpackbits(parts, bitorder="little").astype(bool)
 
 
