@@ -107,6 +107,23 @@ def test_unaugmented_clip_is_the_source(maker, boxes):
     assert not sample.targets.ignore.any()
 
 
+def test_objects_of_single_rows_are_kept_wherever_they_lie(maker):
+    rows = [maker.rectangle(4, top, 9, 1) for top in range(SIZE[0])]
+    record = maker.record(2, [maker.track(top + 1, [rows[top], "A"]) for top in range(SIZE[0])])
+    sample = build(maker.open([record]), frames_per_clip=2)
+    assert sample.targets.object_ids.tolist() == list(range(1, SIZE[0] + 1))
+    assert torch.equal(sample.targets.masks[:, 0], as_mask(rows))
+
+
+def test_an_object_outside_the_crop_is_left_out(maker):
+    cropped = replace(STILL, crop_probability=1, crop_min_fraction=0.3, short_edges_px=(12,))
+    tracks = [maker.track(i + 1, [maker.rectangle(8 * i, 0, 2, 24)]) for i in range(4)]
+    release = maker.open([maker.record(1, tracks)], task="sot")
+    samples = [build(release, seed, augment=cropped) for seed in range(8)]
+    assert all(sample.targets.masks.flatten(1).any(1).all() for sample in samples)
+    assert min(len(sample.targets.object_ids) for sample in samples) < len(tracks)
+
+
 def test_labels_and_things_come_from_the_label_space(maker, boxes):
     tracks = [maker.track(1, [boxes[0]], category_id=17), maker.track(2, [boxes[1]], category_id=3)]
     release = maker.open([maker.record(1, tracks, label_space="zoo")], space=SPACE)

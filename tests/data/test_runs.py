@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from univs.data.runs import Grid, Toggles, num_planes, paint
+from univs.data.runs import Grid, Toggles, num_planes, paint, row_bytes
 
 
 @st.composite
@@ -27,7 +27,8 @@ def test_painting_gives_the_sampled_pixels_of_the_decoded_masks(masks, data):
         for size in (height, width)
     ]
     grid = Grid(rows=sampled[0], columns=sampled[1], is_flipped=data.draw(st.booleans()))
-    planes = np.zeros((num_planes(number), 1, len(grid.rows) + 3, 48), dtype=np.uint8)
+    # What was there before must not show.
+    planes = np.full((num_planes(number), 1, len(grid.rows) + 3, 48), 165, dtype=np.uint8)
     paint(Toggles.parse(encode(masks), height, width), grid, planes)
     planes = planes[:, 0]
     expected = masks[:, grid.rows][:, :, grid.columns]
@@ -59,8 +60,20 @@ def test_a_mask_that_is_missing_has_no_pixels_and_keeps_its_place(masks):
     found = Toggles.parse(holey, *masks.shape[1:])
     whole = Toggles.parse(counts, *masks.shape[1:])
     assert found.num_masks == 2 * len(counts)
-    assert np.array_equal(found.owners, 2 * whole.owners)
+    assert np.array_equal(np.diff(found.offsets)[0::2], np.diff(whole.offsets))
+    assert not np.diff(found.offsets)[1::2].any()
     assert np.array_equal(found.positions, whole.positions)
+
+
+@given(mask_stacks())
+def test_toggles_are_the_ends_of_the_runs_of_the_decoded_masks(masks):
+    toggles = Toggles.parse(encode(masks), *masks.shape[1:])
+    for index, mask in enumerate(masks):
+        covered = np.pad(mask.T.ravel(), 1)
+        part = toggles.part(index, index + 1)
+        pairs = part.positions.reshape(-1, 2)
+        pairs = pairs[pairs[:, 0] < pairs[:, 1]]
+        assert np.array_equal(pairs.ravel(), np.flatnonzero(covered[1:] != covered[:-1]))
 
 
 @given(mask_stacks(), st.floats(0, 1))
@@ -84,7 +97,7 @@ def test_large_masks_are_read_right():
 
 
 def test_no_masks_paint_nothing():
-    planes = np.zeros((1, 1, 4, 8), dtype=np.uint8)
+    planes = np.ones((1, 1, 4, 8), dtype=np.uint8)
     paint(Toggles.parse([None, None], 4, 4), Grid.whole(4, 4), planes)
     assert not planes.any()
     assert Toggles.parse([], 4, 4).num_masks == 0
@@ -96,6 +109,14 @@ def test_damaged_counts_are_refused(counts):
         Toggles.parse([encode(np.ones((1, 4, 4), np.uint8))[0], counts], 4, 4)
 
 
-def test_a_mask_of_another_size_is_refused():
-    with pytest.raises(ValueError, match="does not fit 4x4: it runs to pixel 20 of 16"):
-        Toggles.parse(encode(np.ones((1, 4, 5), np.uint8)), 4, 4)
+@pytest.mark.parametrize(("width", "num_pixels"), [(5, 20), (3, 12)])
+def test_a_mask_of_another_size_is_refused(width, num_pixels):
+    fitting = encode(np.eye(4, dtype=np.uint8)[None])
+    with pytest.raises(ValueError, match=f"does not fit 4x4: it runs to pixel {num_pixels} of 16"):
+        Toggles.parse([*fitting, *encode(np.ones((1, 4, width), np.uint8)), *fitting], 4, 4)
+
+
+@given(st.integers(1, 5000))
+def test_rows_hold_their_pixels_in_an_odd_number_of_cache_lines(width):
+    assert 0 <= row_bytes(width) - width < 128
+    assert row_bytes(width) % 128 == 64

@@ -30,7 +30,7 @@ class Toggles:
     """Where N masks of one size begin and end to cover pixels."""
 
     positions: NDArray[np.int64]
-    """[K] ascending within each mask: a run's first pixel, the one after its last, the next run's first, ..."""
+    """[K] ascending within each mask: a run's first pixel, the one after its last, the next run's first."""
     offsets: NDArray[np.int64]
     """[N + 1] mask n has toggles offsets[n] .. offsets[n + 1] - 1, an even number."""
     height: int
@@ -119,19 +119,16 @@ def row_bytes(width: int) -> int:
 
 
 def paint(toggles: Toggles, grid: Grid, planes: NDArray[np.uint8]) -> None:
-    """Paint the masks of T frames, T * M in number, into zeros [P, T, >= h, >= w].
+    """Paint the masks of T frames, T * M in number, over planes [P, T, >= h, >= w]; the rest becomes zero.
 
     Mask m of a frame is bit m % 8 of plane m // 8. The last axis must be contiguous and a multiple of eight.
     """
-    if not len(toggles.positions):
-        return
-    column = toggles.positions // toggles.height
-    bits = _signed_bits(toggles, planes.shape[1])
-    _paint_tops(toggles, column, bits, grid, planes)
-    # Eight bytes are one number from here on: sums carry from byte to byte, but what they end as has none.
-    area = planes[:, :, : len(grid.rows)].view(np.int64)
-    _add_toggles(toggles, column, bits, grid, area)
-    np.add.accumulate(area, axis=2, out=area)
+    brush = _Brush.of(grid, toggles.height, toggles.width)
+    num_masks = toggles.num_masks // planes.shape[1]
+    # One plane after the other stays in the processor's cache from its first zero to its last sum.
+    for frame, number in np.ndindex(planes.shape[1], planes.shape[0]):
+        start, end = (frame * num_masks + min(8 * n, num_masks) for n in (number, number + 1))
+        _paint_plane(toggles.part(start, end), brush, planes[number, frame])
 
 
 def _parse_values(counts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -190,65 +187,71 @@ def _sum_anew(values: NDArray[np.int64], first: NDArray[np.int64], out: NDArray[
     values.cumsum(out=out)
 
 
-def _signed_bits(toggles: Toggles, num_frames: int) -> NDArray[np.int64]:
-    """Give what each toggle adds to the byte of its plane [K]: a bit, or minus that bit."""
-    masks = np.arange(toggles.num_masks) % (toggles.num_masks // num_frames)
-    bits = np.repeat(1 << (masks & 7), np.diff(toggles.offsets))
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Brush:
+    """Where source pixels fall in a painted plane, looked up by row or column."""
+
+    height: int
+    width: int
+    is_flipped: bool
+    row_below: NDArray[np.int64]
+    """[H] painted rows above each source row: where a toggle in it takes effect."""
+    columns_before: NDArray[np.int64]
+    """[W + 2] painted columns to the left of each source column, mirroring aside."""
+
+    @classmethod
+    def of(cls, grid: Grid, height: int, width: int) -> "_Brush":
+        """Prepare for a source size."""
+        return cls(
+            height=len(grid.rows),
+            width=len(grid.columns),
+            is_flipped=grid.is_flipped,
+            row_below=np.searchsorted(grid.rows, np.arange(height)),
+            columns_before=np.searchsorted(grid.columns, np.arange(width + 2)),
+        )
+
+    def mirror(self, columns: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Number painted columns as they are shown."""
+        return self.width - 1 - columns if self.is_flipped else columns
+
+
+def _paint_plane(toggles: Toggles, brush: _Brush, plane: NDArray[np.uint8]) -> None:
+    """Paint up to eight masks over [>= h, >= w]."""
+    plane[:] = 0
+    if not len(toggles.positions):
+        return
+    bits = np.repeat(1 << np.arange(toggles.num_masks), np.diff(toggles.offsets))
     np.negative(bits[1::2], out=bits[1::2])
-    return bits
+    column = toggles.positions // toggles.height
+    tops = _sum_tops(column, bits, brush)
+    plane[0, : brush.width] = tops[::-1] if brush.is_flipped else tops
+    # Eight bytes are one number: sums carry from byte to byte on the way, but what they end as has none.
+    words = plane[: brush.height].view(np.int64)
+    _add_toggles(toggles, column, bits, brush, words)
+    np.add.accumulate(words, axis=0, out=words)
 
 
-def _paint_tops(
-    toggles: Toggles,
-    column: NDArray[np.int64],
-    bits: NDArray[np.int64],
-    grid: Grid,
-    planes: NDArray[np.uint8],
-) -> None:
-    """Set the top row to the masks that cover the top of each sampled column."""
-    num_planes, num_frames = planes.shape[:2]
-    width = len(grid.columns)
-    tops = np.zeros((num_planes, num_frames, width + 1), dtype=np.uint8)
+def _sum_tops(column: NDArray[np.int64], bits: NDArray[np.int64], brush: _Brush) -> NDArray[np.int64]:
+    """Give the masks that cover the top of each painted column [w], mirroring aside."""
+    tops = np.zeros(brush.width + 1, dtype=np.int64)
     # A toggle holds from the top of the next column on.
-    place = _spread(toggles, num_frames, (num_frames * (width + 1), width + 1))
-    place += np.searchsorted(grid.columns, np.arange(1, toggles.width + 2)).take(column)
-    np.add.at(tops.reshape(-1), place, bits.astype(np.uint8))
-    shown = np.add.accumulate(tops, axis=2, out=tops)[..., :-1]
-    planes[:, :, 0, :width] = shown[..., ::-1] if grid.is_flipped else shown
+    np.add.at(tops, brush.columns_before[1:].take(column), bits)
+    return tops[:-1].cumsum()
 
 
 def _add_toggles(
     toggles: Toggles,
     column: NDArray[np.int64],
     bits: NDArray[np.int64],
-    grid: Grid,
-    area: NDArray[np.int64],
+    brush: _Brush,
+    words: NDArray[np.int64],
 ) -> None:
-    """Add each mask's bit where its runs begin, and take it away where they end, in the sampled columns."""
-    strides = [stride // area.itemsize for stride in area.strides]
-    flat = np.lib.stride_tricks.as_strided(area, (_reach(area.shape, strides),), (area.itemsize,))
-    row_below = np.searchsorted(grid.rows, np.arange(toggles.height))
-    sampled_from = np.searchsorted(grid.columns, np.arange(toggles.width + 2))
-    num_shown = np.diff(sampled_from)
-    starts = _spread(toggles, area.shape[1], (strides[0], strides[1]))
+    """Add each mask's bit where its runs begin, and take it away where they end, in the painted columns."""
+    y = brush.row_below.take(toggles.positions - column * toggles.height)
+    num_shown = np.where(y < brush.height, np.diff(brush.columns_before).take(column), 0)
+    flat, stride = words.reshape(-1), words.shape[1]
     for nth in range(int(num_shown.max())):
         # A source column may be shown by several.
-        which = np.flatnonzero((num_shown > nth).take(column))
-        y = row_below.take(toggles.positions.take(which) - column.take(which) * toggles.height)
-        which, y = which.compress(y < area.shape[2]), y.compress(y < area.shape[2])
-        x = sampled_from[:-1] + nth
-        x = len(grid.columns) - 1 - x if grid.is_flipped else x
-        place = starts.take(which) + y * strides[2] + (x >> 3).take(column.take(which))
-        lanes = np.left_shift(1, (x & 7) * 8)
-        np.add.at(flat, place, bits.take(which) * lanes.take(column.take(which)))
-
-
-def _spread(toggles: Toggles, num_frames: int, steps: tuple[int, int]) -> NDArray[np.int64]:
-    """Give each toggle [K] where its plane of its frame starts, in memory of so many steps per plane and frame."""
-    frames, masks = np.divmod(np.arange(toggles.num_masks), toggles.num_masks // num_frames)
-    return np.repeat((masks >> 3) * steps[0] + frames * steps[1], np.diff(toggles.offsets))
-
-
-def _reach(shape: Sequence[int], strides: Sequence[int]) -> int:
-    """Give the elements from the first to behind the last one of an area."""
-    return 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+        which = np.flatnonzero(num_shown > nth)
+        x = brush.mirror(brush.columns_before.take(column.take(which)) + nth)
+        np.add.at(flat, y.take(which) * stride + (x >> 3), bits.take(which) << ((x & 7) * 8))

@@ -178,8 +178,9 @@ def _paint(
     """Paint [P, T, H, >= W]: the kept objects, and after them the pixels that are not judged, if any."""
     has_ignore = masks.has_unjudged or bool(view.angles)
     shape = (num_planes(num_kept + has_ignore), len(positions), canvas[0], row_bytes(canvas[1]))
-    planes = np.zeros(shape, dtype=np.uint8)
+    planes = np.empty(shape, dtype=np.uint8)
     inner = planes[: num_planes(masks.num_per_frame)]
+    planes[len(inner) :] = 0
     view.warp_masks(masks.toggles, [masks.positions.index(position) for position in positions], inner)
     if view.angles:
         plane, bit = divmod(num_kept, 8)
@@ -210,7 +211,7 @@ def _unjudged(record: VideoRecord, selection: Selection, position: int) -> str |
 
 def _find_alive(planes: NDArray[np.uint8], num_masks: int) -> NDArray[np.bool_]:
     """[num_masks] bool, whether a mask has a pixel in any frame; most are seen in every eighth row."""
-    alive = _shown_bits(planes[:, :, :: _ROWS_PER_LOOK])[:num_masks]
+    alive = _shown_bits(planes[:, :, ::_ROWS_PER_LOOK])[:num_masks]
     return alive if alive.all() else _shown_bits(planes)[:num_masks]
 
 

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from univs.data.runs import Grid, Toggles, num_planes, paint
+from univs.data.runs import Grid, Toggles, num_planes, paint, row_bytes
 
 FILL_RGB = (124, 116, 104)
 """Color beyond the borders of the source: the mean, which normalization turns to zero."""
@@ -88,9 +88,9 @@ class ClipView:
         return place
 
     def warp_masks(self, masks: Toggles, sources: Sequence[int], planes: NDArray[np.uint8]) -> None:
-        """Paint masks of S source frames as the T frames of the clip into zeros [P, T, >= h, >= w].
+        """Paint masks of S source frames as the T frames of the clip over planes [P, T, >= h, >= w].
 
-        A painted pixel takes the value of the source pixel under its center.
+        A painted pixel takes the value of the source pixel under its center; what is not painted is zero.
 
         Args:
             masks: S * M masks.
@@ -100,6 +100,7 @@ class ClipView:
         num_masks = masks.num_masks // (max(sources) + 1)
         parts = [masks.part(i * num_masks, (i + 1) * num_masks) for i in range(max(sources) + 1)]
         if self.angles:
+            planes[:] = 0
             turned = [self._paint_whole(part) for part in parts]
             for time, source in enumerate(sources):
                 self._turn(turned[source], time, planes[:, time])
@@ -137,7 +138,7 @@ class ClipView:
     def _paint_whole(self, masks: Toggles) -> NDArray[np.uint8]:
         """Paint masks at the size frames are decoded at: [P, H / scale, W / scale]."""
         height, width = masks.height // self.scale, masks.width // self.scale
-        planes = np.zeros((num_planes(masks.num_masks), 1, height, -(-width // 8) * 8), dtype=np.uint8)
+        planes = np.empty((num_planes(masks.num_masks), 1, height, row_bytes(width)), dtype=np.uint8)
         paint(masks, Grid.whole(masks.height, masks.width, self.scale), planes)
         return np.ascontiguousarray(planes[:, 0, :, :width])
 
