@@ -42,7 +42,7 @@ def encode_label_map(labels: NDArray[Any]) -> dict[int, str]:
         int(values[i]): _encode_runs(starts[i:j], ends[i:j], height, width)
         for i, j in zip(first, stop, strict=True)
     }
-    measure_masks(tuple(encoded.values()), height, width)
+    _remember(list(encoded.values()), np.add.reduceat(ends - starts, first).tolist(), (height, width))
     return encoded
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -65,8 +66,12 @@ def keep_areas(
     return () if areas == counted else areas
 
 
+@lru_cache(maxsize=1024)
 def tight_box(rle: str | None, height: int, width: int) -> Box | None:
-    """Measure the box of a mask that is not empty: x, y, width, height in pixels."""
+    """Measure the box of a mask that is not empty: x, y, width, height in pixels.
+
+    Readers ask for it, and the checks of the same item once more.
+    """
     if rle is None:
         return None
     box = np.asarray(coco_mask.toBbox({"size": [height, width], "counts": rle.encode("ascii")}))

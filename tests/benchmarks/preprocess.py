@@ -36,6 +36,7 @@ from preprocessing.plan import PlanParameters, WorkOrder, make_plan
 from preprocessing.shards import pack_shard
 from preprocessing.sources.catalog import require_source
 from preprocessing.sources.label_images import SIXTEEN_BIT_MODES, read_label_image, read_segment_ids
+from preprocessing.sources.official_fields import tight_box
 
 NUM_SHARDS = 2
 NUM_COPIES = 4
@@ -127,14 +128,20 @@ def pack_all(dataset: Dataset, out: Path) -> None:
 
 def pack_one(name: str, root: Path, order: WorkOrder, out: Path) -> None:
     """Pack one shard as a worker does that has seen none of its masks."""
-    masks._areas.clear()
+    forget_masks()
     result = pack_shard(require_source(name), root, "train", order, out)
     assert not result.rejects, result.rejects[0]
 
 
+def forget_masks() -> None:
+    """Clear what a process remembers of masks: the next round must not find those of the last."""
+    masks._areas.clear()
+    tight_box.cache_clear()
+
+
 def run_bound(dataset: Dataset, shards: list[bytes], folder: Path, decode: Callable[[bytes], None]) -> None:
     """Do what no builder can leave out."""
-    masks._areas.clear()
+    forget_masks()
     for path in sorted(dataset.root.rglob("*.jpg")):
         decode(path.read_bytes())
     dataset.encode(dataset.root)

@@ -36,6 +36,8 @@ def test_encode_label_map_any_map_equals_one_encode_per_value(labels):
     encoded = encode_label_map(labels)
     assert encoded == expected
     assert list(encoded) == sorted(encoded)
+    height, width = labels.shape
+    assert all(mask_area(rle, height, width) == (labels == value).sum() for value, rle in encoded.items())
 
 
 @pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.int8, np.uint16, np.int32, np.uint32, np.int64])
