@@ -77,6 +77,22 @@ def take_switch(arguments: list[str], flag: str) -> bool:
     return found
 
 
+def join_repeated(arguments: Sequence[str], flag: str) -> list[str]:
+    """Turn ``--flag a --flag b`` into ``--flag a b``: of repeated flags, tyro keeps the last alone."""
+    others: list[str] = []
+    values: list[str] = []
+    is_value = False
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        if argument.startswith("--"):
+            is_value = name == flag
+        if name != flag:
+            (values if is_value else others).append(argument)
+        elif value:
+            values.append(value)
+    return [*others, flag, *values] if values else others
+
+
 def take_count(arguments: list[str], flag: str) -> int | None:
     """Remove a flag with a whole number, at least 0; give the number, ``None`` if the flag is not there."""
     text = _take_value(arguments, flag, "")

@@ -157,9 +157,13 @@ def curves(
 
 
 def histogram(
-    values: Sequence[float], title: str = "", axes: tuple[str, str] = ("value", "count"), num_bins: int = 30
+    values: Sequence[float],
+    title: str = "",
+    axes: tuple[str, str] = ("value", "count"),
+    num_bins: int = 30,
+    is_logarithmic: bool = True,
 ) -> bytes:
-    """Plot how often values occur, on a logarithmic scale of counts, as SVG."""
+    """Plot how often values occur, by default on a logarithmic scale of counts, as SVG."""
     with _plot(title, axes, "svg") as (plot, encoded):
         whole = all(float(value).is_integer() for value in values)
         low, high = (min(values), max(values)) if len(values) else (0, 1)
@@ -167,17 +171,23 @@ def histogram(
         bins = np.arange(low - 0.5, high + step, step) if whole else num_bins
         plot.hist(values, bins=bins, color="#1f6feb")
         plot.xaxis.get_major_locator().set_params(integer=whole, min_n_ticks=1)
-        plot.set_yscale("symlog", linthresh=1)
+        if is_logarithmic:
+            plot.set_yscale("symlog", linthresh=1)
+        else:
+            plot.yaxis.get_major_locator().set_params(integer=True)
     return encoded.getvalue()
 
 
-def bars(counts: Mapping[str, float], title: str = "", axis: str = "count") -> bytes:
-    """Plot one number per name, the first on top, as SVG."""
+def bars(
+    counts: Mapping[str, float], title: str = "", axis: str = "count", is_logarithmic: bool = True
+) -> bytes:
+    """Plot one number per name, the first on top, by default on a logarithmic scale, as SVG."""
     height = 1.2 + 0.22 * max(4, len(counts))
     with _plot(title, (axis, ""), "svg", height) as (plot, encoded):
         plot.barh(list(counts), list(counts.values()), color="#1f6feb")
         plot.invert_yaxis()
-        plot.set_xscale("symlog", linthresh=1)
+        if is_logarithmic:
+            plot.set_xscale("symlog", linthresh=1)
         plot.tick_params(axis="y", labelsize=8)
     return encoded.getvalue()
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
+from univs.data.masks import decode_rle
 from univs.draw import color_of
-from univs.evaluation.pictures import draw_comparison, draw_prediction
+from univs.evaluation.pictures import draw_comparison, draw_prediction, thin_out
 from univs.labels import Category, LabelSpace
 from univs.predictions import (
     InstanceTrack,
@@ -141,3 +142,35 @@ def test_truth_of_some_frames_is_drawn_on_those():
 def test_prediction_of_other_frames_is_refused():
     with pytest.raises(ValueError, match="zip"):
         draw_prediction(make_semantic(), FRAMES[:2], LABELS)
+
+
+def test_matching_segments_have_one_color_whatever_their_ids():
+    truth, other = make_panoptic(), replace(make_panoptic(), segments=(Segment(segment_id=9, label=0),))
+    prediction = replace(other, maps=np.where(truth.maps, 9, 0).astype(np.int32))
+    pictures = draw_comparison(truth, prediction, FRAMES, LABELS, 1)
+    for picture in pictures:
+        assert (picture[20:, :WIDTH] == picture[20:, WIDTH + 4 :]).all()
+    wrong = replace(prediction, segments=(Segment(segment_id=9, label=1),))
+    (picture, *_) = draw_comparison(truth, wrong, FRAMES, LABELS, 1)
+    assert (picture[20:, :WIDTH] != picture[20:, WIDTH + 4 :]).any()
+
+
+def test_segment_that_is_drawn_but_not_listed_is_drawn():
+    truth = make_panoptic()
+    unlisted = replace(truth, segments=())
+    (picture, *_) = draw_comparison(truth, unlisted, FRAMES, LABELS, 1)
+    assert (picture[20:, WIDTH + 4 :] != 40).any()
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_thinned_out_predictions_are_every_nth_row_and_column(step):
+    shown = masks(5)[:, ::step, ::step]
+    assert (thin_out(make_panoptic(), step).maps == 7 * shown).all()
+    assert (thin_out(make_semantic(), step).labels == np.where(shown, 1, -1)).all()
+    objects = make_objects()
+    assert (thin_out(objects, step).masks == objects.masks[..., ::step, ::step]).all()
+    instances = thin_out(make_instances(make_track(5, 0.9)), step)
+    assert (instances.height, instances.width) == shown.shape[1:]
+    (track,) = instances.tracks
+    decoded = [decode_rle(counts, instances.height, instances.width) for counts in track.rles]
+    assert (np.stack(decoded) == shown).all()

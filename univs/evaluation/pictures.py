@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
 
 from univs.data.masks import decode_rle
 from univs.draw import Frame, enlarge, overlay, overlay_labels, side_by_side
@@ -46,7 +47,9 @@ def draw_prediction(
 def draw_comparison(
     truth: Prediction, prediction: Prediction, frames: Sequence[Frame], labels: LabelSpace | None, factor: int
 ) -> list[Frame]:
-    """Put truth and prediction side by side, frame by frame."""
+    """Put truth and prediction side by side, frame by frame; segments that match have one color."""
+    if isinstance(truth, PanopticVideo) and isinstance(prediction, PanopticVideo):
+        prediction = _recolor(prediction, truth)
     if isinstance(truth, ObjectVideo) and isinstance(prediction, ObjectVideo):
         truth = _spread(truth, prediction.frame_names)
     pairs = zip(
@@ -55,6 +58,57 @@ def draw_comparison(
         strict=True,
     )
     return [side_by_side(pair, ("truth", "prediction")) for pair in pairs]
+
+
+def thin_out(prediction: Prediction, step: int) -> Prediction:
+    """Keep every ``step``-th row and column, for pictures smaller than the frames."""
+    match prediction:
+        case PanopticVideo():
+            return replace(prediction, maps=prediction.maps[:, ::step, ::step])
+        case SemanticVideo():
+            return replace(prediction, labels=prediction.labels[:, ::step, ::step])
+        case ObjectVideo():
+            return replace(prediction, masks=prediction.masks[..., ::step, ::step])
+        case InstanceVideo(height=height, width=width, tracks=tracks):
+            return replace(
+                prediction,
+                height=-(-height // step),
+                width=-(-width // step),
+                tracks=tuple(_thin_track(track, height, width, step) for track in tracks),
+            )
+
+
+def _thin_track(track: InstanceTrack, height: int, width: int, step: int) -> InstanceTrack:
+    masks = [_mask_at(track, t, height, width)[::step, ::step] for t in range(len(track.rles))]
+    found = [coco_mask.encode(np.asfortranarray(mask, np.uint8))["counts"].decode("ascii") for mask in masks]
+    return replace(track, rles=tuple(found))
+
+
+def _recolor(prediction: PanopticVideo, truth: PanopticVideo) -> PanopticVideo:
+    """Give each segment the id, hence the color, of the true one of its class that it overlaps most."""
+    classes = {segment.segment_id: segment.label for segment in truth.segments}
+    ours = {segment.segment_id: segment.label for segment in prediction.segments}
+    pairs, counts = np.unique(
+        np.stack((prediction.maps, truth.maps)).reshape(2, -1), axis=1, return_counts=True
+    )
+    renamed: dict[int, int] = {}
+    for found, true in pairs[:, np.argsort(-counts, kind="stable")].T.tolist():
+        if found in ours and ours[found] == classes.get(true) and true not in renamed.values():
+            renamed.setdefault(found, true)
+    start = 1 + max((0, *classes, *ours))
+    fresh = [value for value in np.unique(prediction.maps).tolist() if value and value not in renamed]
+    renamed |= {value: start + n for n, value in enumerate(fresh)} | {0: 0}
+    values, positions = np.unique(prediction.maps, return_inverse=True)
+    ids = np.asarray([renamed[value] for value in values.tolist()], np.int32)
+    return replace(
+        prediction,
+        maps=ids[positions].reshape(prediction.maps.shape),
+        segments=tuple(
+            replace(segment, segment_id=renamed[segment.segment_id])
+            for segment in prediction.segments
+            if segment.segment_id in renamed
+        ),
+    )
 
 
 def _spread(truth: ObjectVideo, frame_names: Sequence[str]) -> ObjectVideo:
