@@ -194,8 +194,8 @@ def _finish_submissions(
     config: EvaluateConfig, releases: Path, submissions: Path, results: Sequence[ItemResult]
 ) -> None:
     for name, found in _by_name(results):
-        labels = Release.open(release_folder(config, releases, name)).manifest.label_space
-        path = finish_submission(submissions / name, [result.submission for result in found], labels)
+        manifest = Release.open(release_folder(config, releases, name)).manifest
+        path = finish_submission(submissions / name, [result.submission for result in found], manifest)
         logger.info("submission %s", path)
 
 

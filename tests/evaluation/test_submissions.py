@@ -8,16 +8,26 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from univs.draw import palette
-from univs.evaluation.submissions import (
+from univs.evaluation.submissions.files import zip_submission
+from univs.evaluation.submissions.maps import (
+    write_ade20k_map,
     write_coco_image,
     write_coco_index,
-    write_expression_masks,
-    write_object_masks,
     write_semantic_maps,
     write_vipseg_index,
     write_vipseg_video,
+)
+from univs.evaluation.submissions.masks import (
+    write_expression_masks,
+    write_object_masks,
+    youtube_vos_palette,
+)
+from univs.evaluation.submissions.tracks import (
+    burst_of_objects,
+    burst_of_tracks,
+    write_burst_results,
+    write_coco_results,
     write_ytvis_results,
-    zip_submission,
 )
 from univs.labels import Category, LabelSpace
 from univs.predictions import (
@@ -178,3 +188,66 @@ def test_zip_holds_every_file_and_is_the_same_every_time(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         assert archive.namelist() == ["seq/00000.png", "seq/00005.png"]
         assert archive.read("seq/00000.png") == (tmp_path / "tree/seq/00000.png").read_bytes()
+
+
+def test_object_masks_carry_the_palette_they_are_given(tmp_path):
+    write_object_masks(tmp_path, _objects(), youtube_vos_palette())
+    colors = Image.open(tmp_path / "seq/00000.png").getpalette()
+    assert colors[:6] == [0, 0, 0, 0xEC, 0x5F, 0x67]
+    assert colors[3 * 10 : 3 * 12] == [0x65, 0x73, 0x7E, 11, 11, 11]
+
+
+def test_ade20k_map_holds_classes_counted_from_one(tmp_path):
+    labels = np.random.default_rng(0).integers(0, 150, (1, 6, 8)).astype(np.int16)
+    write_ade20k_map(tmp_path, SemanticVideo(video_id="x", labels=labels), "ADE_test_00000001")
+    pixels = np.asarray(Image.open(tmp_path / "ADE_test_00000001.png"))
+    assert (pixels == labels[0] + 1).all()
+
+
+@pytest.mark.parametrize("value", [-1, 256])
+def test_class_that_does_not_fit_a_png_is_refused(tmp_path, value):
+    video = SemanticVideo(video_id="seq", labels=np.full((1, 4, 4), value, np.int16))
+    with pytest.raises(ValueError, match=rf"^video 'seq': classes {value}..{value}, expected 0..255"):
+        write_semantic_maps(tmp_path, video, STEMS[:1])
+    assert _files(tmp_path) == []
+
+
+def test_coco_results_read_back_as_the_same_masks(tmp_path):
+    mask = np.random.default_rng(0).random((6, 8)) < 0.4
+    rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))["counts"].decode()
+    tracks = (InstanceTrack(label=1, score=0.5, rles=(rle,)), InstanceTrack(label=0, score=0.1, rles=(None,)))
+    image = InstanceVideo(video_id="000000000139", height=6, width=8, tracks=tracks)
+    write_coco_results(tmp_path / "results.json", [image], LABELS)
+    (row,) = _json(tmp_path / "results.json")
+    assert (row["image_id"], row["category_id"], row["score"]) == (139, 9, 0.5)
+    assert (coco_mask.decode(row["segmentation"]) == mask).all()
+
+
+def test_burst_results_hold_masks_by_track_and_frame(tmp_path):
+    objects = replace(_objects(), video_id="LaSOT/cat-1", frame_names=("a.jpg", "b.jpg"))
+    mask = coco_mask.encode(np.asfortranarray(objects.masks[0, 0], np.uint8))["counts"].decode()
+    track = InstanceTrack(label=1, score=0.25, rles=(None, mask))
+    found = InstanceVideo(video_id="AVA/x", height=6, width=8, tracks=(track,))
+    sequences = [
+        burst_of_objects(objects, objects.frame_names, {"3": 12, "1": 81}),
+        burst_of_tracks(found, ("a.jpg", "b.jpg"), LABELS),
+    ]
+    write_burst_results(tmp_path / "results.json", sequences, "test")
+    body = _json(tmp_path / "results.json")
+    assert body["split"] == "test"
+    first, second = body["sequences"]
+    assert (first["dataset"], first["seq_name"], first["track_category_ids"]) == ("AVA", "x", {"1": 9})
+    assert first["segmentations"] == [{}, {"1": {"rle": mask, "score": 0.25}}]
+    assert second["track_category_ids"] == {"3": 12, "1": 81}
+    for t, frame in enumerate(second["segmentations"]):
+        for n, name in enumerate(objects.object_ids):
+            decoded = coco_mask.decode({"size": [6, 8], "counts": frame[name]["rle"].encode()})
+            assert (decoded == objects.masks[n, t]).all()
+
+
+def test_failed_write_leaves_no_file(tmp_path):
+    track = InstanceTrack(label=0, score=float("nan"), rles=(None,))
+    video = InstanceVideo(video_id="1", height=6, width=8, tracks=(track,))
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_ytvis_results(tmp_path / "results.json", [video], LABELS)
+    assert _files(tmp_path) == []

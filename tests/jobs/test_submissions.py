@@ -23,7 +23,7 @@ def submit(smoke_releases, tmp_path_factory):
         videos = list(iter_videos(release))
         truths = [truth_of(BENCHMARKS[name], [video.record], labels) for video in videos]
         parts = [write_part(folder, truth, video) for truth, video in zip(truths, videos, strict=True)]
-        path = finish_submission(folder, parts, labels)
+        path = finish_submission(folder, parts, release.manifest)
         assert path == folder.with_suffix(".zip")
         with zipfile.ZipFile(path) as archive:
             held = {info.filename: archive.read(info) for info in archive.infolist()}
@@ -103,5 +103,5 @@ def test_panoptic_prediction_without_a_label_space_is_refused(submit, smoke_rele
     video = next(iter_videos(release))
     truth = truth_of(BENCHMARKS["vipseg"], [video.record], release.manifest.label_space)
     bare = replace(video, release=replace(release, manifest=replace(release.manifest, label_space=None)))
-    with pytest.raises(ValueError, match=f"^{video.item_id}: a panoptic prediction needs the label space"):
+    with pytest.raises(ValueError, match=f"^{video.item_id}: a prediction with classes needs"):
         write_part(tmp_path, truth, bare)
