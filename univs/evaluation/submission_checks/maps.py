@@ -54,7 +54,7 @@ def check_ade20k(archive: Archive, inputs: Inputs) -> str:
     folder = find_folder(inputs.root, "testing", "images/testing", "images/validation", "images")
     stems = list_stems(folder)
     sizes = tuple(picture_size(folder / f"{stem}.jpg") for stem in stems)
-    group = Group(folder="", title="the images", stems=stems, sizes=sizes)
+    group = Group(folder="", title="the split", stems=stems, sizes=sizes)
     num = check_tree(archive, [group], "<image>.png", check_classes(0, _ADE20K_CLASSES))
     return f"{num} maps"
 
@@ -104,7 +104,7 @@ def _image_group(images: Sequence[Any], folder: str, path: Path) -> Group:
     rows = sorted(images, key=lambda row: str(field_of(row, "file_name", str, where)))
     return Group(
         folder=folder,
-        title="the images",
+        title="the split",
         stems=tuple(PurePosixPath(row["file_name"]).stem for row in rows),
         sizes=tuple((integer_of(row, "height", where), integer_of(row, "width", where)) for row in rows),
     )

@@ -90,7 +90,7 @@ def _check_complete(archive: Archive, group: Group, present: set[str]) -> None:
         raise ValueError(f"{archive.path}: no {group.folder}/, expected the pictures of {group.title}")
     if missing:
         raise ValueError(
-            f"{archive.path}: no {group.entry(missing[0])}; {len(missing)} of the {len(group.stems)} of "
+            f"{archive.path}: no {group.entry(missing[0])}; {len(missing)} of {len(group.stems)} pictures of "
             f"{group.title} are missing"
         )
 
