@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,49 @@ def test_score_loads_no_cluster_and_no_torch(tmp_path):
     code += f"print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "[]")
+
+
+@pytest.fixture
+def results(tmp_path):
+    """A split of one video, and a zip with results for it."""
+    row = {"id": 1, "height": 6, "width": 8, "file_names": ["cat/00000.jpg"]}
+    body = {"videos": [row], "categories": [{"id": 4, "name": "cat"}]}
+    (tmp_path / "valid.json").write_text(json.dumps(body))
+    track = {"video_id": 1, "category_id": 4, "score": 0.5, "segmentations": [None]}
+
+    def pack(**changes):
+        with zipfile.ZipFile(tmp_path / "results.zip", "w") as archive:
+            archive.writestr("results.json", json.dumps([{**track, **changes}]))
+        return ("--check-submission", tmp_path / "results.zip", "--benchmark", "ovis", "--gt", tmp_path)
+
+    return pack
+
+
+def test_submission_that_fits_is_one_line(run_here, results):
+    ended = run_here("score", *results())
+    assert (ended.code, ended.err, ended.out.count("\n")) == (0, "", 1)
+    assert "results.zip: fits ovis: 1 videos (0 without a track), 1 tracks; 0.0 MB of 300 MB" in ended.out
+
+
+def test_submission_that_a_server_would_refuse_is_one_line(run_here, results, tmp_path):
+    ended = run_here("score", *results(category_id=5))
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err == (
+        f"error: {tmp_path}/results.zip: results.json[0]: 'category_id' is 5, "
+        "expected one of the 1 categories, 4..4\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "line"),
+    [
+        (("--max-mb", "1"), 0, "of 1 MB (--max-mb)"),
+        (("--max-mb", "-1"), 2, "--max-mb -1: expected at least 0"),
+        (("--benchmark", "sa_1b"), 2, "--benchmark sa_1b: expected one of ytvis_2019, "),
+        (("--pred", "x"), 2, "--pred: no such option"),
+    ],
+)
+def test_flags_of_the_check(run_here, results, flags, code, line):
+    ended = run_here("score", *results(), *flags)
+    assert ended.code == code
+    assert line in ended.out + ended.err

@@ -145,7 +145,7 @@ def _coco_ids(
     archive: Archive, index: str, images: Sequence[Any], group: Group, categories: frozenset[int]
 ) -> _Panoptic:
     where = f"{archive.path}: {index}"
-    stem_of = {row["id"]: PurePosixPath(row["file_name"]).stem for row in images}
+    stem_of = {integer_of(row, "id", "an image"): PurePosixPath(row["file_name"]).stem for row in images}
     ids: dict[tuple[str, str], frozenset[int]] = {}
     for n, row in enumerate(field_of(archive.read_json(index), "annotations", list, where)):
         here = f"{where}: annotations[{n}]"

@@ -129,7 +129,7 @@ def _check_sequence(row: Any, truth: Any, categories: frozenset[int], where: str
     frames = field_of(row, "segmentations", list, where)
     tracks = field_of(row, "track_category_ids", dict, where)
     size = integer_of(truth, "height", where), integer_of(truth, "width", where)
-    expected = len(truth["annotated_image_paths"])
+    expected = len(field_of(truth, "annotated_image_paths", list, where))
     if len(frames) != expected:
         raise ValueError(
             f"{where}: 'segmentations' has {len(frames)} entries, expected {expected} annotated frames"
@@ -138,6 +138,8 @@ def _check_sequence(row: Any, truth: Any, categories: frozenset[int], where: str
         known = f"one of the {len(categories)} categories"
         member_of(tracks, track, categories, known, f"{where}: track_category_ids")
     for t, masks in enumerate(frames):
+        if not isinstance(masks, dict):
+            raise ValueError(f"{where}: segmentations[{t}] is {masks!r:.60}, expected masks by track")
         for track, mask in masks.items():
             here = f"{where}: segmentations[{t}], track {track!r}"
             if track not in tracks:
