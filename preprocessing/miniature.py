@@ -45,7 +45,7 @@ from preprocessing.worlds import Split, World, WorldConfig, render_world
 MARKER_NAME = "MINIATURE"
 """File in a finished dataset that says what it was built from; it has no suffix, so no reader takes it."""
 
-_BUILDER_VERSION = 3
+_BUILDER_VERSION = 4
 """Raise whenever the same configuration gives other bytes."""
 
 _logger = logging.getLogger(__name__)

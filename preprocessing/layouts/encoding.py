@@ -31,10 +31,10 @@ def write_png(path: Path, pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> Non
     _write_image(path, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if is_color else pixels, [])
 
 
-def write_palette_png(path: Path, ids: NDArray[np.uint8]) -> None:
-    """Write object ids [H, W] as a palette (mode P) PNG in the DAVIS colors, making the folder."""
+def write_palette_png(path: Path, ids: NDArray[np.uint8], is_youtube: bool = False) -> None:
+    """Write object ids [H, W] as a palette (mode P) PNG in the colors of DAVIS or YouTube-VOS."""
     image = Image.fromarray(ids)
-    image.putpalette(_DAVIS_PALETTE)
+    image.putpalette(_YOUTUBE_PALETTE if is_youtube else _DAVIS_PALETTE)
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)
 
@@ -83,3 +83,8 @@ def _davis_palette() -> list[int]:
 
 
 _DAVIS_PALETTE = _davis_palette()
+_YOUTUBE_PALETTE = list(
+    bytes.fromhex("000000ec5f67f99157fac86399c79462b3b26699ccc594c5ab7967ffffff65737e")
+    + b"".join(bytes([value] * 3) for value in range(11, 256))
+)
+"""Eleven colors, then grays."""

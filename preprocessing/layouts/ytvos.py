@@ -26,7 +26,8 @@ def write(root: Path, split: Split, worlds: Iterable[World]) -> None:
         things = np.where(world.ids <= len(world.things), world.ids, 0).astype(np.uint8)
         for frame, name in enumerate(names):
             write_jpeg(folder / "JPEGImages" / world.video_id / f"{name}.jpg", world.frames[frame])
-            write_palette_png(folder / "Annotations" / world.video_id / f"{name}.png", things[frame])
+            label = folder / "Annotations" / world.video_id / f"{name}.png"
+            write_palette_png(label, things[frame], is_youtube=True)
         videos[world.video_id] = {"objects": _objects(world, names)}
     write_json(folder / "meta.json", {"videos": videos})
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from preprocessing.miniature import MiniatureConfig, build
 from univs.evaluation.submission_checks.catalog import FORMATS, check_zip
 from univs.evaluation.submission_checks.inputs import Inputs
 from univs.evaluation.submission_checks.rows import count_pixels
@@ -121,3 +122,11 @@ def test_run_lengths_cover_the_mask_they_are_of(size, share, seed):
 def test_any_text_is_judged_without_an_error(text):
     found = count_pixels(text)
     assert found is None or found >= 0
+
+
+def test_palette_of_the_miniature_is_that_of_our_submissions():
+    config = MiniatureConfig(train_images=1, val_images=1, train_videos=1, val_videos=1)
+    with tempfile.TemporaryDirectory() as folder:
+        root = build(Path(folder) / "raw", config, ["ytvos_2019"])["ytvos_2019"]
+        with Image.open(next((root / "valid/Annotations").rglob("*.png"))) as image:
+            assert image.getpalette() == youtube_vos_palette().ravel().tolist()

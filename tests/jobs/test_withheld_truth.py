@@ -1,0 +1,154 @@
+"""Splits whose truth is withheld: predicted by batch evaluation, packed, and accepted by our checks."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from jobs.curriculum import untrained_checkpoint
+from jobs.evaluate import evaluator_pool
+from jobs.evaluator import Evaluator, WorkItem
+from jobs.report import Report, score_table, write_report
+from jobs.report_parts import score_columns
+from jobs.submissions import finish_submission
+from pipelines.recipes import evaluate, stage1
+from preprocessing.index import begin_release, commit_release
+from preprocessing.miniature import MiniatureConfig, build
+from preprocessing.plan import PlanParameters, make_plan, read_work_order
+from preprocessing.shards import pack_shard
+from preprocessing.sources.catalog import SOURCES
+from univs.data.release import Release
+from univs.data.videos import iter_videos
+from univs.evaluation.submission_checks.catalog import FORMATS, check_zip
+from univs.evaluation.submission_checks.inputs import Inputs
+
+SPLITS = {"davis_2017": "test-dev", "vspw": "test", "vipseg": "test", "ytvis_2021": "val", "refytvos": "val"}
+GT = {"ytvis_2021": "valid", "refytvos": "meta_expressions/valid"}
+FITS = {
+    "davis_2017": "2 videos, 24 masks",
+    "vspw": "2 videos, 24 maps",
+    "vipseg": "2 videos, 24 maps",
+    "ytvis_2021": "2 videos",
+    "refytvos": "2 videos",
+}
+
+
+def withhold_davis(root):
+    (root / "ImageSets/2017/val.txt").rename(root / "ImageSets/2017/test-dev.txt")
+    for sequence in (root / "ImageSets/2017/test-dev.txt").read_text().split():
+        for path in sorted((root / "Annotations/480p" / sequence).iterdir())[1:]:
+            path.unlink()
+
+
+def withhold_vspw(root):
+    (root / "val.txt").rename(root / "test.txt")
+    for name in (root / "test.txt").read_text().split():
+        shutil.rmtree(root / "data" / name / "mask")
+
+
+def withhold_vipseg(root):
+    (root / "val.txt").rename(root / "test.txt")
+    for name in (root / "test.txt").read_text().split():
+        shutil.rmtree(root / "panomasks" / name)
+
+
+def withhold_ytvis(root):
+    path = root / "valid/instances.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "annotations": None}))
+
+
+def withhold_refytvos(root):
+    path = root / "meta_expressions/valid/meta_expressions.json"
+    body = json.loads(path.read_text())
+    for video in body["videos"].values():
+        for expression in video["expressions"].values():
+            del expression["obj_id"]
+    path.write_text(json.dumps(body))
+    shutil.rmtree(root / "valid/Annotations")
+
+
+WITHHOLD = {
+    "davis_2017": withhold_davis,
+    "vspw": withhold_vspw,
+    "vipseg": withhold_vipseg,
+    "ytvis_2021": withhold_ytvis,
+    "refytvos": withhold_refytvos,
+}
+
+
+@pytest.fixture(scope="module")
+def official(tmp_path_factory):
+    """Official files of splits as their owners publish them."""
+    sizes = MiniatureConfig(train_images=1, val_images=1, train_videos=1, val_videos=2)
+    roots = build(tmp_path_factory.mktemp("official"), sizes, list(WITHHOLD))
+    for name, withhold in WITHHOLD.items():
+        withhold(roots[name])
+    return roots
+
+
+@pytest.fixture(scope="module")
+def releases(official, tmp_path_factory):
+    """Folder of the releases of these splits."""
+    out = tmp_path_factory.mktemp("releases")
+    for name, split in SPLITS.items():
+        source, raw, folder = SOURCES[name], official[name], out / name / split
+        space = source.label_space(raw)
+        plan = make_plan(name, split, source.scan(raw, split), PlanParameters(), space)
+        for order in begin_release(folder, plan):
+            pack_shard(source, raw, split, read_work_order(order), folder)
+        assert not commit_release(folder, plan, source.spec, space).rejects
+    return out
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return untrained_checkpoint(stage1.smoke(), tmp_path_factory.mktemp("untrained"))
+
+
+@pytest.mark.parametrize("name", list(SPLITS))
+def test_submission_fits_what_the_organizers_publish(releases, official, checkpoint, tmp_path, name):
+    evaluator = Evaluator(1)
+    evaluator.load(checkpoint)
+    release = Release.open(releases / name / SPLITS[name])
+    settings = {setting.name: setting for setting in evaluate.miniature().evaluation.settings}
+    results = [
+        evaluator.evaluate(
+            WorkItem(
+                benchmark=name,
+                video=video,
+                num_frames=video.num_frames,
+                inference=settings[name].inference,
+                seed=0,
+                is_drawn=True,
+                submissions=tmp_path / name,
+            )
+        )
+        for video in iter_videos(release)
+    ]
+    assert [(result.partial, result.pictures) for result in results] == [(None, ())] * 2
+    path = finish_submission(tmp_path / name, [result.submission for result in results], release.manifest)
+    line = check_zip(path, FORMATS[name], Inputs(root=official[name] / GT.get(name, "")))
+    assert f"fits {name}: {FITS[name]}" in line
+
+
+def test_batch_evaluation_reports_no_score_and_leaves_the_zips(releases, checkpoint, ray_local, tmp_path):
+    config = replace(evaluate.miniature().evaluation, benchmarks="vspw,vipseg", split="test")
+    with evaluator_pool(config, ray_local) as pool:
+        evaluation = pool.evaluate(checkpoint, releases, tmp_path / "submissions")
+    for result in evaluation.benchmarks:
+        assert (result.num_items, result.scores, result.per_item) == (2, {}, {})
+    assert evaluation.pictures == ()
+    assert sorted(path.name for path in tmp_path.glob("submissions/*.zip")) == ["vipseg.zip", "vspw.zip"]
+    report = Report(
+        title="x",
+        columns=("model",),
+        scores=score_columns({"model": evaluation}),
+        primary={},
+        facts={},
+        seconds=1.0,
+        peak_rss_bytes=1,
+        mlflow_uri="",
+    )
+    write_report(tmp_path, report)
+    assert "vspw" not in score_table(report)
