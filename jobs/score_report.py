@@ -53,7 +53,7 @@ def scores_body(scored: Scored) -> dict[str, Any]:
         "scores": _plain(scores.values),
         "mends": list(config.mend),
         "missing": list(scored.case.missing),
-        "missing_are": "refused" if config.missing == "refuse" else "scored as empty",
+        "missing_policy": config.missing,
         "counts": {
             "items": len(scored.case.names),
             "missing": len(scored.case.missing),
@@ -73,16 +73,21 @@ def scores_table(scored: Scored) -> str:
     """Lay the scores out as plain text for a terminal."""
     width = max(len(metric) for metric in scored.scores.values)
     rows = [
-        f"{metric:<{width}}{value:>12.3f}{'' if unit_of(scored, metric) == 'percent' else '  rate'}"
+        f"{metric:<{width}}{_cell(value)}{'' if unit_of(scored, metric) == 'percent' else '  rate'}"
         for metric, value in scored.scores.values.items()
     ]
-    title = f"{scored.benchmark.title}: {len(scored.case.names)} items, percent"
+    empty = f", {len(scored.case.missing)} not predicted, scored as empty" if scored.case.missing else ""
+    title = f"{scored.benchmark.title}: {len(scored.case.names)} items{empty}, percent"
     return "\n".join([title, "-" * (width + 12), *rows])
 
 
 def unit_of(scored: Scored, metric: str) -> str:
     """Name the unit of a metric."""
     return "rate" if metric in scored.benchmark.rates else "percent"
+
+
+def _cell(value: float) -> str:
+    return f"{'-':>12}" if math.isnan(value) else f"{value:>12.3f}"
 
 
 def _plain(values: Mapping[str, float]) -> dict[str, float | str | None]:

@@ -56,6 +56,8 @@ def test_table_has_every_metric(scored):
     assert lines[0].endswith(f"{len(scored.case.names)} items, percent")
     found = {line.split()[0]: float(line.split()[1]) for line in lines[2:]}
     assert found == {metric: round(value, 3) for metric, value in scored.scores.values.items()}
+    nothing = replace(scored, scores=replace(scored.scores, values={"vpq": math.nan}))
+    assert scores_table(nothing).splitlines()[-1].split() == ["vpq", "-"]
 
 
 def test_page_holds_everything_it_shows(scored, tmp_path):

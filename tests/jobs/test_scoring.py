@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.score_report import scores_body
+from jobs.score_report import scores_body, scores_table
 from jobs.scoring import ScoreConfig, open_config, score_files
 
 CASE = Path(__file__).parents[1] / "golden" / "eval" / "vipseg"
@@ -44,7 +44,8 @@ def test_missing_video_is_refused_or_scored_as_empty_and_listed(tmp_path, withou
         open_config(make_config(tmp_path, pred=pred))
     scored = score_files(make_config(tmp_path, pred=pred, missing="empty"))
     body = scores_body(scored)
-    assert (body["missing"], body["missing_are"]) == ([gone], "scored as empty")
+    assert (body["missing"], body["missing_policy"]) == ([gone], "empty")
+    assert ", 1 not predicted, scored as empty, percent" in scores_table(scored).splitlines()[0]
     assert body["counts"] == {"items": len(scored.case.names), "missing": 1, "classes": 0}
     assert body["items"][gone]["vpq"] == 0
 
