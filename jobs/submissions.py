@@ -71,7 +71,7 @@ def finish_submission(folder: Path, parts: Sequence[Part], manifest: Manifest) -
     videos = [part for part in parts if isinstance(part, VipsegEntry)]
     images = [part for part in parts if isinstance(part, CocoPanopticEntry)]
     if tracks and labels is not None and manifest.kind == "image":
-        write_coco_results(folder / "results.json", tracks, labels)
+        write_coco_results(folder / "instances_results.json", tracks, labels)
     elif tracks and labels is not None:
         write_ytvis_results(folder / "results.json", tracks, labels)
     if sequences:
@@ -93,6 +93,8 @@ def _write_objects(folder: Path, prediction: ObjectVideo, record: VideoRecord) -
         return burst_of_objects(prediction, _frame_names(record), classes)
     elif record.dataset in ("ytvos_2018", "ytvos_2019"):
         write_object_masks(folder / "Annotations", prediction, youtube_vos_palette())
+    elif record.dataset == "viposeg":
+        write_object_masks(folder / "Annotations", prediction)
     else:
         write_object_masks(folder, prediction)
     return None

@@ -107,9 +107,10 @@ def objects_of(name: str, starts: dict[int, int]) -> ObjectVideo:
     return ObjectVideo(video_id=name, object_ids=tuple(map(str, starts)), masks=masks, frame_names=STEMS)
 
 
-def write_objects(gt: Path, tree: Path, name: str, size: str = "", is_late: bool = True) -> None:
+def write_objects(
+    gt: Path, tree: Path, name: str, colors: np.ndarray, size: str = "", is_late: bool = True
+) -> None:
     """A video with objects 3 and, coming later where the benchmark has that, 7."""
-    colors = youtube_vos_palette() if tree.name == "Annotations" else palette()
     video = objects_of(name, {3: 0, 7: 1 if is_late else 0})
     for stem in STEMS:
         photograph(gt / "JPEGImages" / size / name / f"{stem}.jpg", SIZES[name])
@@ -125,22 +126,22 @@ def write_objects(gt: Path, tree: Path, name: str, size: str = "", is_late: bool
 
 def make_youtube_vos(gt: Path, tree: Path) -> None:
     for name in SIZES:
-        write_objects(gt, tree / "Annotations", name)
+        write_objects(gt, tree / "Annotations", name, youtube_vos_palette())
 
 
 def make_viposeg(gt: Path, tree: Path) -> None:
     for name in SIZES:
-        write_objects(gt, tree, name)
+        write_objects(gt, tree / "Annotations", name, palette())
 
 
 def make_mose(gt: Path, tree: Path) -> None:
     for name in SIZES:
-        write_objects(gt, tree, name, is_late=False)
+        write_objects(gt, tree, name, palette(), is_late=False)
 
 
 def make_davis(gt: Path, tree: Path) -> None:
     for name in SIZES:
-        write_objects(gt, tree, name, "480p", is_late=False)
+        write_objects(gt, tree, name, palette(), "480p", is_late=False)
     (gt / "ImageSets/2017").mkdir(parents=True)
     (gt / "ImageSets/2017/test-dev.txt").write_text("cat\ndog\n")
 

@@ -88,7 +88,7 @@ FORMATS: Mapping[str, SubmissionFormat] = MappingProxyType(
             ),
             SubmissionFormat(
                 name="viposeg",
-                layout="<video>/<frame>.png",
+                layout="Annotations/<video>/<frame>.png",
                 inputs="JPEGImages and Annotations (the given masks)",
                 check=check_viposeg,
             ),

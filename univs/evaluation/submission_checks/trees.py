@@ -107,12 +107,13 @@ def _check_picture(archive: Archive, group: Group, position: int, entry: str, ch
         raise archive.refuse(entry, found)
 
 
-def check_objects(given: Mapping[str, Given], is_introduced: bool) -> PictureCheck:
+def check_objects(given: Mapping[str, Given], is_introduced: bool, has_colors: bool) -> PictureCheck:
     """Judge indexed masks by the given masks of each group's folder.
 
     Args:
         given: By folder.
         is_introduced: Whether objects may not be drawn before the frame that gives them.
+        has_colors: Whether the palette has to be that of the given masks.
     """
 
     def check(group: Group, position: int, image: Image.Image) -> str:
@@ -121,7 +122,8 @@ def check_objects(given: Mapping[str, Given], is_introduced: bool) -> PictureChe
         values = values_of(image)
         masks = given[group.folder]
         start = position if is_introduced else len(group.stems)
-        return _wrong_ids(values, masks, group, start) or _wrong_colors(values, masks, image)
+        wrong = _wrong_ids(values, masks, group, start)
+        return wrong or (_wrong_colors(values, masks, image) if has_colors else "")
 
     return check
 

@@ -23,19 +23,21 @@ _VOID = 255
 
 
 def check_youtube_vos(archive: Archive, inputs: Inputs) -> str:
-    """Check ``Annotations/<video>/<frame>.png``, a frame for each of ``JPEGImages``."""
-    root = inputs.root
-    names = list_folders(find_folder(root, "JPEGImages"))
-    groups, given = _videos(root / "JPEGImages", root / "Annotations", names, "Annotations/", False)
-    check = check_objects(given, is_introduced=True)
-    return _count(groups, check_tree(archive, groups, "Annotations/<video>/<frame>.png", check))
+    """Check ``Annotations/<video>/<frame>.png`` in the colors of the given masks."""
+    return _check_introduced(archive, inputs, has_colors=True)
+
+
+def check_viposeg(archive: Archive, inputs: Inputs) -> str:
+    """Check ``Annotations/<video>/<frame>.png``; colors do not matter."""
+    return _check_introduced(archive, inputs, has_colors=False)
 
 
 def check_mose(archive: Archive, inputs: Inputs) -> str:
     """Check ``<video>/<frame>.png``; objects are those of the first frame."""
     root = inputs.root
     names = list_folders(find_folder(root, "JPEGImages"))
-    return _check_first_frame_tree(archive, root / "JPEGImages", root / "Annotations", names)
+    folders = (root / "JPEGImages", root / "Annotations")
+    return _check_first_frame_tree(archive, *folders, names, has_colors=False)
 
 
 def check_davis(archive: Archive, inputs: Inputs) -> str:
@@ -43,16 +45,7 @@ def check_davis(archive: Archive, inputs: Inputs) -> str:
     root = inputs.root
     names = read_list(root, "ImageSets/2017/{}.txt", ("test-dev", "val"), inputs.split)
     folders = (root / "JPEGImages" / "480p", root / "Annotations" / "480p")
-    return _check_first_frame_tree(archive, *folders, names)
-
-
-def check_viposeg(archive: Archive, inputs: Inputs) -> str:
-    """Check ``<video>/<frame>.png``; objects come in wherever ``Annotations`` gives them."""
-    root = inputs.root
-    names = list_folders(find_folder(root, "JPEGImages"))
-    groups, given = _videos(root / "JPEGImages", root / "Annotations", names, "", False)
-    check = check_objects(given, is_introduced=True)
-    return _count(groups, check_tree(archive, groups, "<video>/<frame>.png", check))
+    return _check_first_frame_tree(archive, *folders, names, has_colors=True)
 
 
 def check_ref_youtube_vos(archive: Archive, inputs: Inputs) -> str:
@@ -73,9 +66,20 @@ def check_ref_youtube_vos(archive: Archive, inputs: Inputs) -> str:
     return f"{len(videos)} videos, {len(groups)} expressions, {num} masks{unchecked}"
 
 
-def _check_first_frame_tree(archive: Archive, images: Path, masks: Path, names: Iterable[str]) -> str:
+def _check_introduced(archive: Archive, inputs: Inputs, has_colors: bool) -> str:
+    """Check a tree, a mask per frame of ``JPEGImages``, whose objects come in where ``Annotations`` says."""
+    root = inputs.root
+    names = list_folders(find_folder(root, "JPEGImages"))
+    groups, given = _videos(root / "JPEGImages", root / "Annotations", names, "Annotations/", False)
+    check = check_objects(given, is_introduced=True, has_colors=has_colors)
+    return _count(groups, check_tree(archive, groups, "Annotations/<video>/<frame>.png", check))
+
+
+def _check_first_frame_tree(
+    archive: Archive, images: Path, masks: Path, names: Iterable[str], has_colors: bool
+) -> str:
     groups, given = _videos(images, masks, names, "", True)
-    check = check_objects(given, is_introduced=False)
+    check = check_objects(given, is_introduced=False, has_colors=has_colors)
     return _count(groups, check_tree(archive, groups, "<video>/<frame>.png", check))
 
 
