@@ -13,11 +13,7 @@ from jobs.report import Report, score_table, write_report
 from jobs.report_parts import score_columns
 from jobs.submissions import finish_submission
 from pipelines.recipes import evaluate, stage1
-from preprocessing.index import begin_release, commit_release
 from preprocessing.miniature import MiniatureConfig, build
-from preprocessing.plan import PlanParameters, make_plan, read_work_order
-from preprocessing.shards import pack_shard
-from preprocessing.sources.catalog import SOURCES
 from univs.data.release import Release
 from univs.data.videos import iter_videos
 from univs.evaluation.submission_checks.catalog import FORMATS, check_zip
@@ -88,16 +84,11 @@ def official(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def releases(official, tmp_path_factory):
+def releases(official, pack_official, tmp_path_factory):
     """Folder of the releases of these splits."""
     out = tmp_path_factory.mktemp("releases")
     for name, split in SPLITS.items():
-        source, raw, folder = SOURCES[name], official[name], out / name / split
-        space = source.label_space(raw)
-        plan = make_plan(name, split, source.scan(raw, split), PlanParameters(), space)
-        for order in begin_release(folder, plan):
-            pack_shard(source, raw, split, read_work_order(order), folder)
-        assert not commit_release(folder, plan, source.spec, space).rejects
+        pack_official(name, split, official[name], out / name / split)
     return out
 
 

@@ -49,6 +49,16 @@ def find_file(root: Path, candidates: Sequence[str], what: str) -> Path:
     return found[0]
 
 
+def find_first(root: Path, names: Sequence[str], what: str) -> Path:
+    """Give the first of these files of a folder that is there, all of which serve, or take the file itself.
+
+    Raises:
+        ValueError: there is none.
+    """
+    present = [name for name in names if (root / name).is_file()]
+    return find_file(root, present[:1] or names, what)
+
+
 def find_folder(root: Path, *names: str) -> Path:
     """Give the first of these folders that is there.
 

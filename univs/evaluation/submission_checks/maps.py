@@ -25,6 +25,11 @@ from univs.evaluation.submission_checks.trees import Group, PictureCheck, check_
 
 _ADE20K_CLASSES = 150
 _LISTS = ("test", "val")
+_COCO_FILES = tuple(
+    f"{folder}{name}"
+    for folder in ("", "annotations/")
+    for name in ("image_info_*.json", "panoptic_val*.json")
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,8 +81,7 @@ def check_vipseg(archive: Archive, inputs: Inputs) -> str:
 
 def check_coco_panoptic(archive: Archive, inputs: Inputs) -> str:
     """Check ``NAME.json`` at the top and ``NAME/<image>.png``."""
-    known = ["panoptic_val*.json", "image_info_*.json", "annotations/image_info_*.json"]
-    path = find_file(inputs.root, [*known, "annotations/panoptic_val*.json"], "JSON that lists the images")
+    path = find_file(inputs.root, _COCO_FILES, "JSON that lists the images")
     body, images = read_rows(path, "images")
     tables = [
         path.parent / "panoptic_coco_categories.json",

@@ -6,7 +6,13 @@ from typing import Any
 
 from univs.evaluation.official.files import field_of, name_some
 from univs.evaluation.submission_checks.archive import Archive, single_json
-from univs.evaluation.submission_checks.inputs import Inputs, find_file, read_categories, read_rows
+from univs.evaluation.submission_checks.inputs import (
+    Inputs,
+    find_file,
+    find_first,
+    read_categories,
+    read_rows,
+)
 from univs.evaluation.submission_checks.rows import (
     check_counts,
     check_mask,
@@ -19,7 +25,12 @@ _VIS_FILES = (
     *("valid.json", "test.json", "instances.json", "valid/instances.json", "test/instances.json"),
     *("annotations_valid.json", "annotations_test.json"),
 )
-_COCO_FILES = ("image_info_*.json", "instances_val*.json", "annotations/image_info_*.json")
+_COCO_FILES = tuple(
+    f"{folder}{name}"
+    for folder in ("", "annotations/")
+    for name in ("image_info_*.json", "instances_val*.json")
+)
+_BURST_FILES = ("all_classes.json", "first_frame_annotations.json")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,9 +87,7 @@ def check_coco_instances(archive: Archive, inputs: Inputs) -> str:
 
 def check_burst(archive: Archive, inputs: Inputs) -> str:
     """Check one JSON file: every sequence, and for each annotated frame masks by track."""
-    path = find_file(
-        inputs.root, ["all_classes.json", "first_frame_annotations.json"], "JSON of the sequences"
-    )
+    path = find_first(inputs.root, _BURST_FILES, "JSON of the sequences")
     body, sequences = read_rows(path, "sequences")
     categories = read_categories(body, path)
     name = single_json(archive, None)
