@@ -8,17 +8,28 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from jobs.submissions import finish_submission, write_part
-from univs.data.release import Release
+from preprocessing.miniature import MiniatureConfig, build
 from univs.data.videos import iter_videos
 from univs.evaluation.benchmarks import BENCHMARKS, truth_of
 
+NAMES = ("coco_panoptic", "ytvis_2021", "vipseg", "vspw", "davis_2017", "refytvos")
+
 
 @pytest.fixture(scope="module")
-def submit(smoke_releases, tmp_path_factory):
+def releases(pack_official, tmp_path_factory):
+    """A release of held-out worlds of every dataset here, by name."""
+    out = tmp_path_factory.mktemp("releases")
+    sizes = MiniatureConfig(train_images=1, val_images=2, train_videos=1, val_videos=2)
+    roots = build(out / "raw", sizes, NAMES)
+    return {name: pack_official(name, "val", roots[name], out / name) for name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def submit(releases, tmp_path_factory):
     """Submit the truth of a benchmark as if it were the prediction; give videos, truths and the folder."""
 
     def run(name):
-        release = Release.open(smoke_releases / name / "val")
+        release = releases[name]
         folder, labels = tmp_path_factory.mktemp("submission") / name, release.manifest.label_space
         videos = list(iter_videos(release))
         truths = [truth_of(BENCHMARKS[name], [video.record], labels) for video in videos]
@@ -98,8 +109,8 @@ def test_refytvos_submission_holds_every_frame_of_every_expression(submit):
                 assert np.array_equal(np.asarray(Image.open(path)) > 0, truth.masks[n, t])
 
 
-def test_panoptic_prediction_without_a_label_space_is_refused(submit, smoke_releases, tmp_path):
-    release = Release.open(smoke_releases / "vipseg/val")
+def test_panoptic_prediction_without_a_label_space_is_refused(releases, tmp_path):
+    release = releases["vipseg"]
     video = next(iter_videos(release))
     truth = truth_of(BENCHMARKS["vipseg"], [video.record], release.manifest.label_space)
     bare = replace(video, release=replace(release, manifest=replace(release.manifest, label_space=None)))
