@@ -15,9 +15,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from univs.evaluation.histogram import SPECIAL, SegmentPairs, segment_labels
-from univs.predictions import Segment
+from univs.evaluation.histogram import SPECIAL, UNLISTED, SegmentPairs, first_listed
 
+Group = Literal["every", "things", "stuff"]
 VIDEO_WINDOWS = (1, 2, 4, 6, 8)
 """Window lengths of the VIPSeg scripts; the papers' text names the first four."""
 
@@ -58,6 +58,10 @@ class WindowQuality:
     stuff: Quality
     class_pq: NDArray[np.float64]
     """[K] quality per class, NaN for classes that were neither there nor predicted."""
+    class_sq: NDArray[np.float64]
+    """[K] mean IoU of the true positives."""
+    class_rq: NDArray[np.float64]
+    """[K] F1 of the matches."""
 
 
 def evaluate_panoptic(
@@ -67,7 +71,11 @@ def evaluate_panoptic(
 
     A true and a predicted segment of one class match at IoU > 0.5, void pixels left out of the union.
     Unmatched crowds are forgiven, and so are unmatched predictions that lie by more than half on void or on
-    the crowd of their class (the last listed, where it has several). Areas are counted from the maps.
+    the crowd of their class (the last listed, where it has several). An id has the class and crowd flag of
+    its first listing in a window. Areas of the truth are those of its listing; without any they are counted.
+
+    Raises:
+        ValueError: an area of the listing is too small for what is shown.
     """
     rows = [_match_windows(pairs, window, num_classes) for window in windows]
     return PanopticPartial(
@@ -95,71 +103,102 @@ def score_panoptic(
     return tuple(qualities)
 
 
-def mean_quality(
-    qualities: Sequence[WindowQuality], group: Literal["every", "things", "stuff"] = "every"
-) -> float:
+def mean_quality(qualities: Sequence[WindowQuality], group: Group = "every") -> float:
     """Average PQ over window lengths: VPQ. Lengths at which no class was seen are left out."""
     values = [getattr(quality, group).pq for quality in qualities]
     seen = [value for value in values if not math.isnan(value)]
     return math.fsum(seen) / len(seen) if seen else math.nan
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Windows:
+    """The segments of a video in every position of a window, with the labels of their first listing."""
+
+    true_labels: NDArray[np.intp]
+    """[N, G], UNLISTED where no frame of the window lists the segment."""
+    labels: NDArray[np.intp]
+    """[N, P]."""
+    is_crowd: NDArray[np.bool_]
+    """[N, G]."""
+    order: NDArray[np.intp]
+    """[N, G] rank of the listing."""
+    sums: NDArray[np.int64]
+    """[N, G + 2, P + 2] pixels."""
+    true_areas: NDArray[np.int64]
+    """[N, G]."""
+
+
 def _match_windows(
     pairs: SegmentPairs, window: int, num_classes: int
 ) -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
     """Give summed IoUs, true positives, false positives and false negatives, [K] each."""
-    sums = _window_sums(pairs.counts, window)
-    true_labels, labels = segment_labels(pairs.truth), segment_labels(pairs.prediction)
-    crowd = np.asarray([segment.is_crowd for segment in pairs.truth], bool)
-    true_areas, areas = sums.sum(axis=2)[:, SPECIAL:], sums.sum(axis=1)[:, SPECIAL:]
-    overlaps, on_void = sums[:, SPECIAL:, SPECIAL:], sums[:, 1, SPECIAL:]
-    unions = true_areas[:, :, None] + areas[:, None, :] - overlaps - on_void[:, None, :]
-    ious = overlaps / np.maximum(unions, 1)
-    matched = (ious > 0.5) & (true_labels[:, None] == labels) & ~crowd[:, None]
-    forgiven = on_void + _crowd_overlaps(sums, _listing_order(pairs.counts, window), pairs.truth, labels)
-    hits = true_labels[np.nonzero(matched)[1]]
-    missed = (true_areas > 0) & ~crowd & ~matched.any(axis=2)
-    spurious = (areas > 0) & ~matched.any(axis=1) & (forgiven / np.maximum(areas, 1) <= 0.5)
+    windows = _cut_windows(pairs, window)
+    areas, on_void = windows.sums.sum(axis=1)[:, SPECIAL:], windows.sums[:, 1, SPECIAL:]
+    ious = _ious(pairs, windows, areas - on_void)
+    matched = ious > 0.5
+    hits = np.broadcast_to(windows.true_labels[:, :, None], matched.shape)[matched]
+    missed = (windows.true_labels > UNLISTED) & ~windows.is_crowd & ~matched.any(axis=2)
+    forgiven = (on_void + _crowd_overlaps(windows)) / np.maximum(areas, 1) > 0.5
+    spurious = (windows.labels > UNLISTED) & ~matched.any(axis=1) & ~forgiven
     return (
         np.bincount(hits, ious[matched], minlength=num_classes).astype(np.float64),
         np.bincount(hits, minlength=num_classes),
-        np.bincount(labels[np.nonzero(spurious)[1]], minlength=num_classes),
-        np.bincount(true_labels[np.nonzero(missed)[1]], minlength=num_classes),
+        np.bincount(windows.labels[spurious], minlength=num_classes),
+        np.bincount(windows.true_labels[missed], minlength=num_classes),
     )
 
 
-def _window_sums(histogram: NDArray[np.int64], window: int) -> NDArray[np.int64]:
-    if window > len(histogram):
-        return np.zeros((0, *histogram.shape[1:]), np.int64)
-    running = np.concatenate((np.zeros_like(histogram[:1]), np.cumsum(histogram, axis=0)))
+def _cut_windows(pairs: SegmentPairs, window: int) -> _Windows:
+    true_first, first = first_listed(pairs.truth, window), first_listed(pairs.prediction, window)
+    sums, annotated = _window_sums(pairs.counts, window), pairs.truth.areas
+    segments, listed = np.arange(true_first.shape[1]), true_first > UNLISTED
+    order = true_first * len(segments) + pairs.truth.ranks[true_first, segments]
+    return _Windows(
+        true_labels=np.where(listed, pairs.truth.labels[true_first, segments], UNLISTED),
+        labels=np.where(
+            first > UNLISTED, pairs.prediction.labels[first, np.arange(first.shape[1])], UNLISTED
+        ),
+        is_crowd=listed & pairs.truth.is_crowd[true_first, segments],
+        order=np.where(listed, order, UNLISTED),
+        sums=sums,
+        true_areas=sums.sum(axis=2)[:, SPECIAL:] if annotated is None else _window_sums(annotated, window),
+    )
+
+
+def _ious(pairs: SegmentPairs, windows: _Windows, areas: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Give [N, G, P] IoUs of segments that may match, 0 for others; ``areas`` [N, P] leave void out."""
+    overlaps = windows.sums[:, SPECIAL:, SPECIAL:]
+    unions = windows.true_areas[:, :, None] + areas[:, None, :] - overlaps
+    same = windows.true_labels[:, :, None] == windows.labels[:, None, :]
+    eligible = (
+        same & (overlaps > 0) & ~windows.is_crowd[:, :, None] & (windows.true_labels > UNLISTED)[:, :, None]
+    )
+    impossible = eligible & (unions >= 0) & (unions < overlaps)
+    if impossible.any():
+        position, segment, _ = np.argwhere(impossible)[0]
+        raise ValueError(
+            f"video {pairs.video_id!r}: true segment {pairs.truth.segment_ids[segment]} has an "
+            f"annotated area of {windows.true_areas[position, segment]} pixels in a window of frames from "
+            f"{position}, fewer than are shown: an IoU would be above 1; count the areas instead"
+        )
+    return np.where(eligible, overlaps / np.where(unions == 0, 1, unions), 0.0)
+
+
+def _window_sums(values: NDArray[np.int64], window: int) -> NDArray[np.int64]:
+    if window > len(values):
+        return np.zeros((0, *values.shape[1:]), np.int64)
+    running = np.concatenate((np.zeros_like(values[:1]), np.cumsum(values, axis=0)))
     return running[window:] - running[:-window]
 
 
-def _crowd_overlaps(
-    sums: NDArray[np.int64], order: NDArray[np.intp], truth: Sequence[Segment], labels: NDArray[np.intp]
-) -> NDArray[np.int64]:
-    """Give [N, P] pixels that each prediction has on the crowd of its class in each window."""
-    crowds = [g for g, segment in enumerate(truth) if segment.is_crowd]
-    overlaps = np.zeros((len(sums), labels.size), np.int64)
-    for label in {truth[g].label for g in crowds}:
-        of_class = np.asarray([g for g in crowds if truth[g].label == label], np.intp)
-        last = of_class[np.argmax(order[:, of_class], axis=1)]
-        columns = np.flatnonzero(labels == label)
-        positions = np.arange(len(sums))[:, None]
-        overlaps[:, columns] = sums[positions, last[:, None] + SPECIAL, columns + SPECIAL]
-    return overlaps
-
-
-def _listing_order(histogram: NDArray[np.int64], window: int) -> NDArray[np.intp]:
-    """Give [N, G] ranks by first frame in the window, then listing; -1 where not in the window."""
-    present = histogram[:, SPECIAL:].sum(axis=2) > 0
-    num_frames, num_segments = present.shape
-    here = np.where(present, np.arange(num_frames)[:, None], num_frames)
-    following = np.minimum.accumulate(here[::-1], axis=0)[::-1]
-    starts = np.arange(max(num_frames - window + 1, 0))
-    first = following[starts]
-    inside = first < starts[:, None] + window
-    return np.where(inside, first * num_segments + np.arange(num_segments), -1)
+def _crowd_overlaps(windows: _Windows) -> NDArray[np.int64]:
+    """Give [N, P] pixels that each prediction has on the last listed crowd of its class in each window."""
+    if not windows.is_crowd.any():
+        return np.zeros_like(windows.labels, np.int64)
+    of_class = windows.is_crowd[:, :, None] & (windows.true_labels[:, :, None] == windows.labels[:, None, :])
+    last = np.where(of_class, windows.order[:, :, None], UNLISTED).argmax(axis=1)[:, None]
+    overlaps = np.take_along_axis(windows.sums[:, SPECIAL:, SPECIAL:], last, axis=1)[:, 0]
+    return np.where(of_class.any(axis=1), overlaps, 0)
 
 
 def _window_quality(
@@ -167,14 +206,16 @@ def _window_quality(
 ) -> WindowQuality:
     seen = counts.sum(axis=0) > 0
     weights = np.where(seen, counts[0] + 0.5 * counts[1] + 0.5 * counts[2], 1.0)
-    pq = iou_sums / weights
-    values = np.stack((pq, iou_sums / np.maximum(counts[0], 1), counts[0] / weights))
+    values = np.stack((iou_sums / weights, iou_sums / np.maximum(counts[0], 1), counts[0] / weights))
+    class_pq, class_sq, class_rq = np.where(seen, values, np.nan)
     return WindowQuality(
         window=window,
         every=_class_mean(values[:, seen]),
         things=_class_mean(values[:, seen & things]),
         stuff=_class_mean(values[:, seen & ~things]),
-        class_pq=np.where(seen, pq, np.nan),
+        class_pq=class_pq,
+        class_sq=class_sq,
+        class_rq=class_rq,
     )
 
 

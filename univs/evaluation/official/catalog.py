@@ -5,10 +5,16 @@ from pathlib import Path
 from types import MappingProxyType
 
 from univs.evaluation.official.case import Case, OfficialBenchmark, ScoreOptions
+from univs.evaluation.official.coco_panoptic import ADE20K_PANOPTIC, COCO_PANOPTIC
+from univs.evaluation.official.semantic_images import ADE20K, COCO_SEMANTIC
 from univs.evaluation.official.vipseg import VIPSEG
+from univs.evaluation.official.vspw import VSPW
 
 OFFICIAL: Mapping[str, OfficialBenchmark] = MappingProxyType(
-    {benchmark.name: benchmark for benchmark in (VIPSEG,)}
+    {
+        benchmark.name: benchmark
+        for benchmark in (VIPSEG, VSPW, COCO_PANOPTIC, COCO_SEMANTIC, ADE20K, ADE20K_PANOPTIC)
+    }
 )
 
 

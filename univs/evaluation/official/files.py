@@ -3,6 +3,7 @@
 Legend: H, W size.
 """
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,10 @@ from PIL import Image, UnidentifiedImageError
 from univs.draw import Frame
 
 _NUM_NAMED = 3
+_DEPTH_AND_COLOR = slice(24, 26)
+"""Bytes of a PNG that hold its bit depth and color type."""
+_GRAY, _RGB, _RGBA = b"\x08\x00", b"\x08\x02", b"\x08\x06"
+_ID_WEIGHTS = np.asarray((1 << 16, 1 << 8, 1), np.int32)
 
 
 def read_json(path: Path) -> Any:
@@ -56,8 +61,16 @@ def read_indexed(path: Path) -> NDArray[np.uint8]:
         FileNotFoundError: there is no such file.
         ValueError: it is no picture, truncated, or in color.
     """
+    data = path.read_bytes()
+    if data[_DEPTH_AND_COLOR] == _GRAY:
+        # OpenCV reads gray faster, and the values of an index not at all.
+        pixels = _decode(data)
+        if pixels is None:
+            raise ValueError(f"{path}: not a readable PNG of {len(data)} bytes; write it again")
+        if pixels.ndim == 2:
+            return np.asarray(pixels, np.uint8)
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(data)) as image:
             if image.mode not in ("P", "L", "1"):
                 raise ValueError(
                     f"{path}: mode {image.mode}, expected an indexed (P) or gray (L) PNG of 8 bits "
@@ -65,28 +78,39 @@ def read_indexed(path: Path) -> NDArray[np.uint8]:
                 )
             return np.asarray(image, np.uint8)
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
         raise ValueError(f"{path}: not a readable PNG ({error}); write it again") from error
 
 
-def read_ids(path: Path) -> NDArray[np.int32]:
-    """Read the [H, W] segment ids, R + 256 G + 65536 B, of a color PNG as COCO panoptic has them.
+def read_colors(path: Path) -> NDArray[np.uint8]:
+    """Read the [H, W, 3] colors of an RGB PNG, blue first, which ``to_ids`` makes segment ids of.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is no picture, truncated, or not in color.
     """
-    pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    data = path.read_bytes()
+    pixels = _decode(data)
     if pixels is None:
-        raise ValueError(f"{path}: not a readable PNG; write it again")
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        raise ValueError(f"{path}: not a readable PNG of {len(data)} bytes; write it again")
+    if data[_DEPTH_AND_COLOR] not in (_RGB, _RGBA):
         raise ValueError(
-            f"{path}: {pixels.dtype} pixels of shape {pixels.shape}, expected an RGB PNG of 8 bits "
-            "whose colors are R + 256 G + 65536 B"
+            f"{path}: {pixels.dtype} pixels of shape {pixels.shape}, not stored as 8-bit colors; expected an "
+            "RGB PNG whose colors are R + 256 G + 65536 B"
         )
-    ids: NDArray[np.int32] = pixels.astype(np.int32) @ np.asarray((1 << 16, 1 << 8, 1), np.int32)
+    return np.ascontiguousarray(pixels[:, :, :3])
+
+
+def to_ids(colors: NDArray[np.integer]) -> NDArray[np.int32]:
+    """Make segment ids, R + 256 G + 65536 B, of [..., 3] colors, blue first."""
+    ids: NDArray[np.int32] = colors.astype(np.int32) @ _ID_WEIGHTS
     return ids
+
+
+def _decode(data: bytes) -> NDArray[Any] | None:
+    if not data:
+        return None
+    pixels: NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    return pixels
 
 
 def check_size(path: Path, found: tuple[int, ...], expected: tuple[int, ...]) -> None:

@@ -2,44 +2,48 @@
 
 Ground truth: ``panoptic_gt_VIPSeg_val.json`` (videos, their frames and segments, categories) and
 ``panomasksRGB/<video>/<frame>.png``. Predictions, as the official scripts read them: ``pred.json`` and
-``pan_pred/<video>/<frame>.png``. Colors are segment ids, R + 256 G + 65536 B; 0 is void.
+``pan_pred/<video>/<frame>.png``. A predicted frame is found by its ``file_name``, or by its place where rows
+have none.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from univs.evaluation.benchmarks import BENCHMARKS, VideoPanopticPartial, evaluate_segment_pairs, score
-from univs.evaluation.histogram import count_segment_pairs_of_frames
+from univs.evaluation.benchmarks import VideoPanopticPartial
 from univs.evaluation.official.case import Comparison, OfficialBenchmark, ScoreOptions, Scores
-from univs.evaluation.official.files import (
-    check_size,
-    field_of,
-    read_frame,
-    read_ids,
-    read_json,
-    settle_missing,
-    spread,
+from univs.evaluation.official.files import field_of, name_some, read_json, settle_missing
+from univs.evaluation.official.panoptic_files import (
+    NOTHING,
+    PanopticItem,
+    PanopticSide,
+    class_names,
+    index_rows,
+    need_pngs,
+    pair_segments,
+    pngs_in,
+    read_label_space,
+    refuse_unknown,
+    show_item,
 )
-from univs.labels import Category, LabelSpace
-from univs.predictions import PanopticVideo, Segment
+from univs.evaluation.panoptic import (
+    VIDEO_WINDOWS,
+    Group,
+    WindowQuality,
+    evaluate_panoptic,
+    mean_quality,
+    score_panoptic,
+)
+from univs.evaluation.tracking import InstanceNumbering, TrackingQuality, evaluate_tracking, score_tracking
+from univs.labels import LabelSpace
 
-_SPEC = BENCHMARKS["vipseg"]
 _INDEX = "panoptic_gt_VIPSeg_val.json"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Video:
-    name: str
-    stems: tuple[str, ...]
-    truth: tuple[Segment, ...]
-    prediction: tuple[Segment, ...]
-    """Empty, too, where the video is not predicted and scored as such."""
-    is_predicted: bool
+_AREAS, _FIRST_THING = "annotated-areas", "first-thing"
+_GROUPS: Mapping[str, Group] = {"": "every", "_things": "things", "_stuff": "stuff"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,10 +51,10 @@ class VipsegCase:
     """An opened VIPSeg case."""
 
     gt: Path
-    pred: Path
     labels: LabelSpace
-    videos: tuple[_Video, ...]
+    videos: tuple[PanopticItem, ...]
     missing: tuple[str, ...]
+    mends: tuple[str, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -59,110 +63,156 @@ class VipsegCase:
 
     def compare(self, index: int) -> VideoPanopticPartial:
         """Count how the segments of one video overlap, frame by frame."""
-        video = self.videos[index]
-        pairs = count_segment_pairs_of_frames(
-            video.name, video.prediction, video.truth, self._maps(video, video.stems)
+        pairs = pair_segments(self.videos[index], self.labels, count_areas=_AREAS in self.mends)
+        numbering: InstanceNumbering = "from_one" if _FIRST_THING in self.mends else "official"
+        try:
+            panoptic = evaluate_panoptic(pairs, len(self.labels.categories), VIDEO_WINDOWS)
+        except ValueError as error:
+            raise ValueError(f"{self.videos[index].truth.source}: {error} (--mend {_AREAS})") from error
+        return VideoPanopticPartial(
+            video_id=pairs.video_id,
+            panoptic=panoptic,
+            tracking=evaluate_tracking(pairs, self.labels.is_thing, numbering),
         )
-        return evaluate_segment_pairs(pairs, self.labels)
 
     def score(self, partials: Sequence[VideoPanopticPartial]) -> Scores:
         """Merge the videos; their order does not matter."""
+        qualities, tracking = self._merge(partials)
         return Scores(
-            values=score(_SPEC, partials, self.labels),
-            items={part.video_id: score(_SPEC, [part], self.labels) for part in partials},
-            classes={},
+            values=_values(qualities, tracking),
+            items={part.video_id: _values(*self._merge([part])) for part in partials},
+            classes=_class_values(class_names(self.labels), qualities, tracking),
         )
 
     def show(self, index: int, num_frames: int) -> Comparison:
         """Read some frames of a video with both maps."""
         video = self.videos[index]
-        stems = spread(video.stems, num_frames)
-        predicted, true = (np.stack(maps) for maps in zip(*self._maps(video, stems), strict=True))
-        frames = [self.gt / "images" / video.name / f"{stem}.jpg" for stem in stems]
-        return Comparison(
-            truth=PanopticVideo(video_id=video.name, maps=true, segments=video.truth),
-            prediction=PanopticVideo(video_id=video.name, maps=predicted, segments=video.prediction),
-            frames=[read_frame(path, true.shape[1:]) for path in frames],
-            labels=self.labels,
-        )
+        folder = self.gt / "images" / video.name
+        pictures = [folder / f"{path.stem}.jpg" for path in video.truth.pngs if path is not None]
+        return show_item(video, self.labels, num_frames, pictures)
 
-    def _maps(
-        self, video: _Video, stems: Sequence[str]
-    ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]:
-        """Read predicted and true ids of frames, [H, W] each."""
-        for stem in stems:
-            true = read_ids(self.gt / "panomasksRGB" / video.name / f"{stem}.png")
-            if not video.is_predicted:
-                yield np.zeros_like(true), true
-                continue
-            path = self.pred / "pan_pred" / video.name / f"{stem}.png"
-            predicted = read_ids(path)
-            check_size(path, predicted.shape, true.shape)
-            yield predicted, true
+    def _merge(
+        self, partials: Sequence[VideoPanopticPartial]
+    ) -> tuple[tuple[WindowQuality, ...], TrackingQuality]:
+        qualities = score_panoptic([part.panoptic for part in partials], self.labels.is_thing)
+        return qualities, score_tracking([part.tracking for part in partials])
 
 
 def open_vipseg(gt: Path, pred: Path, options: ScoreOptions) -> VipsegCase:
-    """Read both indexes and pair their videos."""
+    """Read both indexes, pair their videos and frames, and look for every PNG."""
     index, ours = gt / _INDEX, pred / "pred.json"
     body = read_json(index)
-    labels = _label_space(body, index)
-    rows = {row["video_id"]: row for row in field_of(body, "annotations", list, str(index))}
-    found = {row["video_id"]: row for row in field_of(read_json(ours), "annotations", list, str(ours))}
-    missing = settle_missing(ours, [name for name in rows if name not in found], options.missing)
+    rows, found = index_rows(body, "video_id", index), index_rows(read_json(ours), "video_id", ours)
+    refuse_unknown(ours, found, rows, "video_id")
+    videos, missing = [], []
+    for place, video in enumerate(field_of(body, "videos", list, str(index))):
+        name = field_of(video, "video_id", str, f"{index}: videos[{place}]")
+        truth = _truth_of(video, rows.get(name), index)
+        prediction, lost = _prediction_of(truth, found.get(name), ours)
+        videos.append(PanopticItem(name=name, truth=truth, prediction=prediction))
+        missing += [name] if len(lost) == len(truth.rows) else [f"{name}/{frame}" for frame in lost]
     return VipsegCase(
         gt=gt,
-        pred=pred,
-        labels=labels,
-        videos=tuple(
-            _Video(
-                name=name,
-                stems=tuple(Path(frame["file_name"]).stem for frame in row["annotations"]),
-                truth=_segments(row, labels, index),
-                prediction=_segments(found[name], labels, ours) if name in found else (),
-                is_predicted=name in found,
-            )
-            for name, row in rows.items()
-        ),
-        missing=missing,
+        labels=read_label_space(body, "vipseg", index),
+        videos=tuple(videos),
+        missing=settle_missing(pred, missing, options.missing),
+        mends=options.mends,
     )
 
 
-def _label_space(body: Mapping[str, Any], path: Path) -> LabelSpace:
-    rows = sorted(field_of(body, "categories", list, str(path)), key=lambda row: int(row["id"]))
-    return LabelSpace(
-        name="vipseg",
-        categories=tuple(
-            Category(category_id=row["id"], name=row["name"], is_thing=bool(row["isthing"])) for row in rows
-        ),
-    )
+def _truth_of(video: Mapping[str, Any], row: Mapping[str, Any] | None, index: Path) -> PanopticSide:
+    name = video["video_id"]
+    if row is None:
+        raise ValueError(f"{index}: no annotations of video {name!r}; take the file from the VIPSeg archive")
+    images = field_of(video, "images", list, f"{index}: video {name!r}")
+    frames = field_of(row, "annotations", list, f"{index}: annotations of video {name!r}")
+    if len(images) != len(frames):
+        raise ValueError(
+            f"{index}: video {name!r} has {len(frames)} annotated frames, expected one for each of "
+            f"{len(images)} images"
+        )
+    stems = [Path(field_of(image, "file_name", str, f"{index}: video {name!r}")).stem for image in images]
+    pngs = need_pngs(index.parent / "panomasksRGB" / name, [f"{stem}.png" for stem in stems])
+    return PanopticSide(source=index, rows=tuple(frames), pngs=pngs)
 
 
-def _segments(row: Mapping[str, Any], labels: LabelSpace, path: Path) -> tuple[Segment, ...]:
-    """List the segments of a video by first appearance, with the class of that frame."""
-    listed: dict[int, Segment] = {}
-    for frame in row["annotations"]:
-        for info in frame["segments_info"]:
-            if info["category_id"] not in labels.label_of:
-                raise ValueError(
-                    f"{path}: video {row['video_id']!r} lists category {info['category_id']}, "
-                    f"expected one of the {len(labels.categories)} of the ground truth"
-                )
-            segment = Segment(
-                segment_id=info["id"],
-                label=labels.label_of[info["category_id"]],
-                is_crowd=bool(info.get("iscrowd", 0)),
-            )
-            listed.setdefault(segment.segment_id, segment)
-    return tuple(listed.values())
+def _prediction_of(
+    truth: PanopticSide, row: Mapping[str, Any] | None, ours: Path
+) -> tuple[PanopticSide, list[str]]:
+    """Pair predicted frames with true ones; give the stems of those that are not predicted, too."""
+    stems = [path.stem for path in truth.pngs if path is not None]
+    if row is None:
+        return PanopticSide(source=ours, rows=(NOTHING,) * len(stems), pngs=(None,) * len(stems)), stems
+    name = row["video_id"]
+    frames = field_of(row, "annotations", list, f"{ours}: video {name!r}")
+    by_stem = _by_stem(frames, stems, f"{ours}: video {name!r}")
+    found = pngs_in(ours.parent / "pan_pred" / name, [f"{stem}.png" for stem in stems])
+    pngs = tuple(path if stem in by_stem else None for stem, path in zip(stems, found, strict=True))
+    lost = [stem for stem, path in zip(stems, pngs, strict=True) if path is None]
+    rows = tuple(NOTHING if stem in lost else by_stem[stem] for stem in stems)
+    return PanopticSide(source=ours, rows=rows, pngs=pngs), lost
+
+
+def _by_stem(
+    frames: Sequence[Mapping[str, Any]], stems: Sequence[str], where: str
+) -> dict[str, Mapping[str, Any]]:
+    if not all(isinstance(frame, Mapping) and "file_name" in frame for frame in frames):
+        if len(frames) != len(stems):
+            raise ValueError(f"{where} has {len(frames)} frames without file_name, expected {len(stems)}")
+        return dict(zip(stems, frames, strict=True))
+    found = {Path(field_of(frame, "file_name", str, where)).stem: frame for frame in frames}
+    unknown = sorted(found.keys() - set(stems))
+    if unknown:
+        raise ValueError(f"{where}: predicts frames {name_some(unknown)}, expected those of the ground truth")
+    return found
+
+
+def _values(qualities: Sequence[WindowQuality], tracking: TrackingQuality) -> dict[str, float]:
+    values = {"vpq": mean_quality(qualities), "stq": tracking.stq}
+    for suffix, group in tuple(_GROUPS.items())[1:]:
+        values[f"vpq{suffix}"] = mean_quality(qualities, group)
+    for suffix, group in _GROUPS.items():
+        values[f"vpq_1246{suffix}"] = mean_quality(qualities[:-1], group)
+    for quality in qualities:
+        for suffix, group in _GROUPS.items():
+            values[f"vpq{quality.window}{suffix}"] = getattr(quality, group).pq
+    values |= {"sq": tracking.sq, "aq": tracking.aq}
+    return {metric: 100 * value for metric, value in values.items()}
+
+
+def _class_values(
+    names: Sequence[str], qualities: Sequence[WindowQuality], tracking: TrackingQuality
+) -> dict[str, dict[str, float]]:
+    """Give what was there or predicted, class by class."""
+    table = {}
+    for label, name in enumerate(names):
+        by_window = {f"vpq{quality.window}": float(quality.class_pq[label]) for quality in qualities}
+        seen = [value for value in by_window.values() if not math.isnan(value)]
+        iou = float(tracking.class_ious[label])
+        if seen or not np.isnan(iou):
+            mean = math.fsum(seen) / len(seen) if seen else math.nan
+            row = {"vpq": mean, **by_window, "iou": iou}
+            table[name] = {metric: 100 * value for metric, value in row.items()}
+    return table
+
+
+def _metrics() -> tuple[str, ...]:
+    windows = [f"vpq{window}{suffix}" for window in VIDEO_WINDOWS for suffix in _GROUPS]
+    means = [f"vpq_1246{suffix}" for suffix in _GROUPS]
+    return ("vpq", "stq", "vpq_things", "vpq_stuff", *means, *windows, "sq", "aq")
 
 
 VIPSEG = OfficialBenchmark(
     name="vipseg",
     title="VIPSeg, video panoptic segmentation",
-    metrics=_SPEC.metrics,
-    primary=_SPEC.primary,
+    metrics=_metrics(),
+    primary="vpq",
     gt_layout=f"{_INDEX} and panomasksRGB/<video>/<frame>.png",
     pred_layout="pred.json and pan_pred/<video>/<frame>.png",
     marks=(_INDEX, "panomasksRGB"),
     open=open_vipseg,
+    mends={
+        _AREAS: "VPQ counts the areas of true segments in their PNGs, as UniVS does, not those of the JSON",
+        _FIRST_THING: "STQ numbers segments from 1, so the first listed thing of a video is not left out",
+    },
 )
