@@ -42,10 +42,10 @@ def find_runs(left: NDArray[np.integer], right: NDArray[np.integer]) -> Runs:
     left, right = left.reshape(-1), right.reshape(-1)
     changed = left[channels:] != left[:-channels]
     changed |= right[channels:] != right[:-channels]
-    # The channels of one pixel that change give its number one after the other.
+    # Channels of one pixel that change follow each other, and give its number more than once.
     pixels = np.flatnonzero(changed) // channels + 1
-    starts = np.flatnonzero(np.diff(pixels, prepend=0))
-    starts = np.concatenate((np.zeros(min(left.size, 1), np.intp), pixels[starts]))
+    pixels = pixels[np.diff(pixels, prepend=0) > 0]
+    starts = np.concatenate((np.zeros(min(left.size, 1), np.intp), pixels))
     shape = (-1, channels) if channels > 1 else (-1,)
     return Runs(
         left=left.reshape(shape)[starts],
