@@ -1,6 +1,6 @@
 """VIPSeg: video panoptic quality (VPQ) and segmentation and tracking quality (STQ).
 
-Ground truth: ``panoptic_gt_VIPSeg_val.json`` (videos, their frames and segments, categories) and
+Ground truth: ``panoptic_gt_VIPSeg_val.json`` (annotated videos with frames and segments, categories) and
 ``panomasksRGB/<video>/<frame>.png``. Predictions, as the official scripts read them: ``pred.json`` and
 ``pan_pred/<video>/<frame>.png``. A predicted frame is found by its ``file_name``, or by its place where rows
 have none.
@@ -105,9 +105,8 @@ def open_vipseg(gt: Path, pred: Path, options: ScoreOptions) -> VipsegCase:
     rows, found = index_rows(body, "video_id", index), index_rows(read_json(ours), "video_id", ours)
     refuse_unknown(ours, found, rows, "video_id")
     videos, missing = [], []
-    for place, video in enumerate(field_of(body, "videos", list, str(index))):
-        name = field_of(video, "video_id", str, f"{index}: videos[{place}]")
-        truth = _truth_of(video, rows.get(name), index)
+    for name, row in rows.items():
+        truth = _truth_of(row, index)
         prediction, lost = _prediction_of(truth, found.get(name), ours)
         videos.append(PanopticItem(name=name, truth=truth, prediction=prediction))
         missing += [name] if len(lost) == len(truth.rows) else [f"{name}/{frame}" for frame in lost]
@@ -120,19 +119,11 @@ def open_vipseg(gt: Path, pred: Path, options: ScoreOptions) -> VipsegCase:
     )
 
 
-def _truth_of(video: Mapping[str, Any], row: Mapping[str, Any] | None, index: Path) -> PanopticSide:
-    name = video["video_id"]
-    if row is None:
-        raise ValueError(f"{index}: no annotations of video {name!r}; take the file from the VIPSeg archive")
-    images = field_of(video, "images", list, f"{index}: video {name!r}")
-    frames = field_of(row, "annotations", list, f"{index}: annotations of video {name!r}")
-    if len(images) != len(frames):
-        raise ValueError(
-            f"{index}: video {name!r} has {len(frames)} annotated frames, expected one for each of "
-            f"{len(images)} images"
-        )
-    stems = [Path(field_of(image, "file_name", str, f"{index}: video {name!r}")).stem for image in images]
-    pngs = need_pngs(index.parent / "panomasksRGB" / name, [f"{stem}.png" for stem in stems])
+def _truth_of(row: Mapping[str, Any], index: Path) -> PanopticSide:
+    where = f"{index}: video {row['video_id']!r}"
+    frames = field_of(row, "annotations", list, where)
+    names = [f"{Path(field_of(frame, 'file_name', str, where)).stem}.png" for frame in frames]
+    pngs = need_pngs(index.parent / "panomasksRGB" / row["video_id"], names)
     return PanopticSide(source=index, rows=tuple(frames), pngs=pngs)
 
 
