@@ -18,8 +18,10 @@ from univs.inference.config import (
 
 _PUBLISHED: Mapping[str, InferenceConfig] = {
     "coco_panoptic": image_defaults(),
+    "ade20k": image_defaults(),
     "ytvis_2021": vis_defaults(),
     "vipseg": vps_defaults(),
+    "vipseg_720p": vps_defaults(),
     "vspw": vss_defaults(),
     "davis_2017": vos_defaults(),
     "davis_2016": vos_defaults(),

@@ -93,8 +93,10 @@ def _objects(video_id, maps, ids=(1, 2, 3, 4)):
 
 MAKERS = {
     "coco_panoptic": _image,
+    "ade20k": _image,
     "ytvis_2021": _instance,
     "vipseg": _panoptic,
+    "vipseg_720p": _panoptic,
     "vspw": _semantic,
     "davis_2017": _objects,
     "davis_2016": _objects,

@@ -22,8 +22,10 @@ HEIGHT, WIDTH, NUM_FRAMES = 64, 96, 4
 SIZES = {"short_edge_px": 64, "memory_frames": 2}
 CONFIGS = {
     "coco_panoptic": replace(image_defaults(), **SIZES, class_threshold=0.0),
+    "ade20k": replace(image_defaults(), **SIZES, class_threshold=0.0),
     "ytvis_2021": replace(vis_defaults(), **SIZES, frames_per_clip=3, class_threshold=0.0),
     "vipseg": replace(vps_defaults(), **SIZES, frames_per_clip=3, class_threshold=0.0),
+    "vipseg_720p": replace(vps_defaults(), **SIZES, frames_per_clip=3, class_threshold=0.0),
     "vspw": replace(vss_defaults(), **SIZES, frames_per_clip=3, clip_stride=3),
     "davis_2017": replace(vos_defaults(), **SIZES, frames_per_clip=3, overlap_threshold=0.0),
     "davis_2016": replace(vos_defaults(), **SIZES, frames_per_clip=3, overlap_threshold=0.0),
@@ -31,8 +33,10 @@ CONFIGS = {
 }
 TYPES = {
     "coco_panoptic": PanopticVideo,
+    "ade20k": PanopticVideo,
     "ytvis_2021": InstanceVideo,
     "vipseg": PanopticVideo,
+    "vipseg_720p": PanopticVideo,
     "vspw": SemanticVideo,
     "davis_2017": ObjectVideo,
     "davis_2016": ObjectVideo,
@@ -82,7 +86,7 @@ def make_record(num_frames=NUM_FRAMES, **changes):
 
 
 def record_for(name):
-    if name == "coco_panoptic":
+    if name in ("coco_panoptic", "ade20k"):
         return make_record(num_frames=1)
     return make_record() if name == "refytvos" else make_record(expressions=())
 

@@ -67,6 +67,19 @@ class VideoPanopticPartial:
 Partial = PanopticPartial | VideoPanopticPartial | InstancePartial | SemanticPartial | ObjectPartial
 
 _Kind = TypeVar("_Kind")
+_IMAGE_METRICS = tuple(
+    f"{metric}{group}" for group in ("", "_things", "_stuff") for metric in ("pq", "sq", "rq")
+)
+_VIDEO_METRICS = (
+    "vpq",
+    "stq",
+    "vpq_things",
+    "vpq_stuff",
+    "vpq_1246",
+    *(f"vpq{window}" for window in VIDEO_WINDOWS),
+    "sq",
+    "aq",
+)
 _REGION_METRICS = ("j", "f", "jf", "j_recall", "j_decay", "f_recall", "f_decay")
 
 BENCHMARKS: Mapping[str, BenchmarkSpec] = MappingProxyType(
@@ -74,34 +87,22 @@ BENCHMARKS: Mapping[str, BenchmarkSpec] = MappingProxyType(
         spec.name: spec
         for spec in (
             BenchmarkSpec(
-                name="coco_panoptic",
-                family="image_panoptic",
-                metrics=("pq", "sq", "rq", "pq_things", "pq_stuff"),
-                primary="pq",
+                name="coco_panoptic", family="image_panoptic", metrics=_IMAGE_METRICS, primary="pq"
             ),
+            BenchmarkSpec(name="ade20k", family="image_panoptic", metrics=_IMAGE_METRICS, primary="pq"),
             BenchmarkSpec(
                 name="ytvis_2021",
                 family="instance",
                 metrics=("map", "ap50", "ap75", "ar1", "ar10"),
                 primary="map",
             ),
+            BenchmarkSpec(name="vipseg", family="video_panoptic", metrics=_VIDEO_METRICS, primary="vpq"),
+            BenchmarkSpec(name="vipseg_720p", family="video_panoptic", metrics=_VIDEO_METRICS, primary="vpq"),
             BenchmarkSpec(
-                name="vipseg",
-                family="video_panoptic",
-                metrics=(
-                    "vpq",
-                    "stq",
-                    "vpq_things",
-                    "vpq_stuff",
-                    "vpq_1246",
-                    *(f"vpq{window}" for window in VIDEO_WINDOWS),
-                    "sq",
-                    "aq",
-                ),
-                primary="vpq",
-            ),
-            BenchmarkSpec(
-                name="vspw", family="semantic", metrics=("miou", "vc8", "vc16", "fwiou"), primary="miou"
+                name="vspw",
+                family="semantic",
+                metrics=("miou", "vc8", "vc16", "fwiou", "macc", "pacc"),
+                primary="miou",
             ),
             BenchmarkSpec(name="davis_2017", family="objects", metrics=_REGION_METRICS, primary="jf"),
             BenchmarkSpec(name="davis_2016", family="objects", metrics=_REGION_METRICS, primary="jf"),
@@ -192,7 +193,7 @@ def score(
             values = (instances.ap, instances.ap50, instances.ap75, instances.ar1, instances.ar10)
         case "semantic":
             semantic = score_semantic([_typed(part, SemanticPartial) for part in partials])
-            values = (semantic.miou, *semantic.consistency, semantic.fwiou)
+            values = (semantic.miou, *semantic.consistency, semantic.fwiou, semantic.macc, semantic.pacc)
         case "objects" | "expressions":
             objects = score_objects([_typed(part, ObjectPartial) for part in partials])
             j, f = objects.j, objects.f
@@ -216,8 +217,8 @@ def _pairs(prediction: Prediction, truth: Prediction) -> SegmentPairs:
 
 def _score_images(partials: Sequence[Partial], labels: LabelSpace) -> tuple[float, ...]:
     (quality,) = score_panoptic([_typed(part, PanopticPartial) for part in partials], labels.is_thing)
-    every = quality.every
-    return every.pq, every.sq, every.rq, quality.things.pq, quality.stuff.pq
+    groups = (quality.every, quality.things, quality.stuff)
+    return tuple(value for group in groups for value in (group.pq, group.sq, group.rq))
 
 
 def _score_video_panoptic(partials: Sequence[Partial], labels: LabelSpace) -> tuple[float, ...]:
