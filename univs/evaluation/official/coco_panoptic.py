@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from univs.evaluation.benchmarks import BENCHMARKS, score
 from univs.evaluation.official.case import Comparison, OfficialBenchmark, ScoreOptions, Scores
 from univs.evaluation.official.files import field_of, name_some, read_json, settle_missing
 from univs.evaluation.official.panoptic_files import (
@@ -30,8 +31,7 @@ from univs.evaluation.panoptic import PanopticPartial, WindowQuality, evaluate_p
 from univs.labels import LabelSpace
 
 _AREAS = "annotated-areas"
-_GROUPS = {"": "every", "_things": "things", "_stuff": "stuff"}
-_METRICS = tuple(f"{metric}{suffix}" for suffix in _GROUPS for metric in ("pq", "sq", "rq"))
+_SPEC = BENCHMARKS["coco_panoptic"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,10 +63,8 @@ class CocoPanopticCase:
         """Merge the images; their order does not matter."""
         (quality,) = score_panoptic(partials, self.labels.is_thing)
         return Scores(
-            values=_values(quality),
-            items={
-                part.video_id: _values(*score_panoptic([part], self.labels.is_thing)) for part in partials
-            },
+            values=score(_SPEC, partials, self.labels),
+            items={part.video_id: score(_SPEC, [part], self.labels) for part in partials},
             classes=_class_values(class_names(self.labels), quality),
         )
 
@@ -141,12 +139,6 @@ def _file_names(rows: Mapping[Any, Mapping[str, Any]], path: Path) -> list[str]:
     return [field_of(row, "file_name", str, f"{path}: image_id {number}") for number, row in rows.items()]
 
 
-def _values(quality: WindowQuality) -> dict[str, float]:
-    groups = [getattr(quality, group) for group in _GROUPS.values()]
-    values = [value for group in groups for value in (group.pq, group.sq, group.rq)]
-    return {metric: 100 * value for metric, value in zip(_METRICS, values, strict=True)}
-
-
 def _class_values(names: Sequence[str], quality: WindowQuality) -> dict[str, dict[str, float]]:
     columns = {"pq": quality.class_pq, "sq": quality.class_sq, "rq": quality.class_rq}
     return {
@@ -163,8 +155,8 @@ def _benchmark(name: str, title: str, prefix: str) -> OfficialBenchmark:
     return OfficialBenchmark(
         name=name,
         title=title,
-        metrics=_METRICS,
-        primary="pq",
+        metrics=_SPEC.metrics,
+        primary=_SPEC.primary,
         gt_layout=f"{prefix}<split>.json and {prefix}<split>/*.png, there or in annotations/",
         pred_layout="NAME.json and NAME/*.png",
         marks=(f"**/{prefix}*.json",),

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from univs.evaluation.benchmarks import BENCHMARKS, score
 from univs.evaluation.confusion import to_confusion
 from univs.evaluation.official.case import Comparison, OfficialBenchmark, ScoreOptions, Scores
 from univs.evaluation.official.files import read_frame, read_indexed, settle_missing, spread
@@ -33,7 +34,6 @@ from univs.evaluation.semantic import (
     CONSISTENCY_WINDOWS,
     ConsistencyMeter,
     SemanticPartial,
-    SemanticScores,
     score_semantic,
 )
 from univs.label_spaces import SHARED_TABLES, builtin_spaces
@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 CODE = LabelCode(num_classes=124, first=1, void=(0, 255))
 _VOID, _OUTSIDE, _LAST = "void-codes", "values-above-123", "last-window"
-_METRICS = ("miou", *(f"vc{window}" for window in CONSISTENCY_WINDOWS), "fwiou", "macc", "pacc")
+_SPEC = BENCHMARKS["vspw"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,11 +102,11 @@ class VspwCase:
     def score(self, partials: Sequence[VspwPartial]) -> Scores:
         """Merge the videos; their order does not matter."""
         self._warn(partials)
-        scores = score_semantic([part.semantic for part in partials])
+        parts = [part.semantic for part in partials]
         return Scores(
-            values=_values(scores),
-            items={part.semantic.video_id: _values(score_semantic([part.semantic])) for part in partials},
-            classes=class_values(class_names(self.labels), scores),
+            values=score(_SPEC, parts, self.labels),
+            items={part.video_id: score(_SPEC, [part], self.labels) for part in parts},
+            classes=class_values(class_names(self.labels), score_semantic(parts)),
         )
 
     def show(self, index: int, num_frames: int) -> Comparison:
@@ -214,11 +214,6 @@ def _first_with(value: int, video: _Video) -> Path | None:
     return next((path for path in paths if (read_indexed(path) == value).any()), None)
 
 
-def _values(scores: SemanticScores) -> dict[str, float]:
-    values = (scores.miou, *scores.consistency, scores.fwiou, scores.macc, scores.pacc)
-    return {metric: 100 * value for metric, value in zip(_METRICS, values, strict=True)}
-
-
 def _drawable(predicted: NDArray[np.uint8] | None, size: tuple[int, ...]) -> NDArray[np.int16]:
     if predicted is None:
         return np.full(size, -1, np.int16)
@@ -232,8 +227,8 @@ def _picture_of(mask: Path) -> Path:
 VSPW = OfficialBenchmark(
     name="vspw",
     title="VSPW, semantic segmentation of videos",
-    metrics=_METRICS,
-    primary="miou",
+    metrics=_SPEC.metrics,
+    primary=_SPEC.primary,
     gt_layout="val.txt and data/<video>/mask/<frame>.png, there or in VSPW_480p/",
     pred_layout="<video>/<frame>.png with values 0..123",
     marks=("**/data/*/mask",),
