@@ -14,10 +14,11 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from textwrap import shorten
 from typing import Any, cast
 
 import ray
-from ray.exceptions import NodeDiedError, OutOfMemoryError, RayTaskError, WorkerCrashedError
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayError, RayTaskError, WorkerCrashedError
 
 from jobs.artifacts import RECORD_NAME, ArtifactRecord, digest_files, is_whole, make_record, save_record
 from jobs.errors import UserError, mistakes_travel
@@ -384,4 +385,8 @@ def _get(reference: Any) -> Any:
         raise UserError(
             f"workers died {_DEATHS_PER_SHARD + 1} times on the same task, most likely for lack of memory; "
             f"run again with fewer --num-workers ({type(error).__name__})"
+        ) from error
+    except RayError as error:
+        raise UserError(
+            f"Ray failed, run again: {type(error).__name__}: {shorten(str(error), 300, placeholder=' ...')}"
         ) from error

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, cast
 
 import ray
@@ -22,7 +23,7 @@ from ray._private.authentication.authentication_token_setup import (
 )
 from ray._private.runtime_env.packaging import get_excludes_from_ignore_files
 
-from jobs.errors import CHECKOUT
+from jobs.errors import CHECKOUT, UserError
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,12 @@ _LOCAL_ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     # One process fewer per run; a Ray that this process starts and stops is not reclaimed by a cloud.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    # A task killed for lack of memory would be run again for ever, not as often as its `max_retries` says.
+    "RAY_task_oom_retries": "3",
 }
+_START_ATTEMPTS = 2
+"""How often a Ray of our own is started before that is given up: a busy machine may be slow at the first."""
+_MAX_REASON_LENGTH = 300
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,6 +167,23 @@ def _start_local(cluster: ClusterConfig, show_worker_logs: bool) -> None:
     for name, value in {**_LOCAL_ENVIRONMENT, **_worker_environment()}.items():
         os.environ.setdefault(name, value)
     _put_checkout_on_path()
+    for attempt in range(1, _START_ATTEMPTS + 1):
+        try:
+            _init_local(cluster, show_worker_logs)
+            return
+        # Ray raises plain exceptions of many lines, mostly of its own logs.
+        except Exception as error:
+            ray.shutdown()
+            reason = shorten(str(error), _MAX_REASON_LENGTH, placeholder=" ...")
+            if attempt == _START_ATTEMPTS:
+                raise UserError(
+                    f"Ray did not start on this machine ({reason}); free memory and disk or stop other work, "
+                    "look into /tmp/ray/session_latest/logs, and run again"
+                ) from error
+            logger.warning("Ray did not start (%s), trying once more", reason)
+
+
+def _init_local(cluster: ClusterConfig, show_worker_logs: bool) -> None:
     ray.init(
         address="local",
         num_cpus=cluster.num_cpus or None,
@@ -209,6 +232,9 @@ def _put_checkout_on_path() -> None:
         os.environ["PYTHONPATH"] = os.pathsep.join([str(CHECKOUT), *filter(None, paths)])
 
 
+_NO_ANSWER = "no answer"
+
+
 def _check_answers(cluster: ClusterConfig) -> None:
     host, _, port = cluster.ray_address.removeprefix("ray://").rpartition(":")
     if not host or "/" in host or not port.isdigit():
@@ -227,6 +253,9 @@ def _check_answers(cluster: ClusterConfig) -> None:
         if "AuthenticationError" in complaint:
             advice = "put the cluster's token into RAY_AUTH_TOKEN and set RAY_AUTH_MODE=token"
             raise ConnectionError(f"Ray at RAY_ADDRESS={cluster.ray_address} refuses us; {advice}")
+        if complaint == _NO_ANSWER:
+            waited = f"no answer within {cluster.connect_timeout_s:g} s, the wait is UNIVS_CONNECT_TIMEOUT_S"
+            raise ConnectionError(f"{refusal} ({waited}); {advice}")
         if complaint:
             raise ConnectionError(f"{refusal} (what listens there is not one); {advice}")
 
@@ -242,8 +271,8 @@ def _check_health(cluster: ClusterConfig) -> str:
             command, capture_output=True, text=True, timeout=cluster.connect_timeout_s, check=False
         )
     except subprocess.TimeoutExpired:
-        return "no answer"
-    return "" if done.returncode == 0 else done.stderr or "no answer"
+        return _NO_ANSWER
+    return "" if done.returncode == 0 else done.stderr or "unhealthy"
 
 
 def _describe(cluster: ClusterConfig, *, is_local: bool) -> Session:

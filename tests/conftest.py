@@ -52,7 +52,7 @@ def run_script() -> RunScript:
         return subprocess.run(
             [sys.executable, str(CHECKOUT / script), *map(str, flags)],
             cwd="/",
-            env={**os.environ, "UNIVS_CONNECT_TIMEOUT_S": "5", **ours, **environment},
+            env={**os.environ, "UNIVS_CONNECT_TIMEOUT_S": "60", **ours, **environment},
             capture_output=True,
             text=True,
             timeout=600,
@@ -77,7 +77,7 @@ def run_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     from pipelines.cli import run_main
 
     def run(script: str, *flags: object, **environment: str) -> Ended:
-        monkeypatch.setenv("UNIVS_CONNECT_TIMEOUT_S", "5")
+        monkeypatch.setenv("UNIVS_CONNECT_TIMEOUT_S", "60")
         for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
             monkeypatch.delenv(name, raising=False)
         for name, value in environment.items():

@@ -26,7 +26,7 @@ def run(*flags, prefix=(), **environment):
     return subprocess.run(
         [*prefix, sys.executable, str(SCRIPT), *map(str, flags)],
         cwd="/",
-        env={**os.environ, "UNIVS_CONNECT_TIMEOUT_S": "5", **environment},
+        env={**os.environ, "UNIVS_CONNECT_TIMEOUT_S": "60", **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -108,10 +108,10 @@ def test_all_datasets_of_an_empty_folder_is_one_line(tmp_path):
 def test_counts_that_are_required_fail_before_anything_is_packed(official, ray_local, tmp_path):
     address = ray.get_runtime_context().gcs_address
     done = run(*flags_for(official, tmp_path), "--official", "require", RAY_ADDRESS=address)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == (
-        "error: E170 counts are not those of the official release: davis_2017 train: 4 items, official 60; "
-        "complete the source, or pass --official warn"
+    assert_ends_with_error(
+        done,
+        "E170 counts are not those of the official release: davis_2017 train: 4 items, official 60; "
+        "complete the source, or pass --official warn",
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -228,10 +228,39 @@ def test_full_disk_is_one_line_and_leaves_no_shard(official, tmp_path):
     if shutil.which("unshare") is None or subprocess.run([*small_disk, "true"], check=False).returncode:
         pytest.skip("this machine lets no user mount a small disk in a namespace of its own")
     done = run(*flags_for(official, tmp_path), prefix=small_disk, RAY_ADDRESS="")
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == (
-        f"error: {tmp_path}/davis_2017/train/davis_2017-train-000000.tar not written: "
-        "No space left on device; free space and run again"
+    assert_ends_with_error(
+        done,
+        f"{tmp_path}/davis_2017/train/davis_2017-train-000000.tar not written: "
+        "No space left on device; free space and run again",
     )
-    assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def assert_ends_with_error(done, line):
+    """The user's error is the last line, it is whole, and no traceback is anywhere."""
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.endswith(f"error: {line}\n"), done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+
+
+def test_ray_that_does_not_start_is_one_line_after_a_second_try(official, tmp_path):
+    done = run(*flags_for(official, tmp_path / "out"), RAY_ADDRESS="", RAY_DASHBOARD_STARTUP_TIMEOUT_S="0")
+    advice = "free memory and disk or stop other work, look into /tmp/ray/session_latest/logs, and run again"
+    *_, second = done.stderr.partition(" trying once more\n")
+    assert second, done.stderr
+    reason = second.partition("error: Ray did not start on this machine (")[2].removesuffix(f"); {advice}\n")
+    assert_ends_with_error(done, f"Ray did not start on this machine ({reason}); {advice}")
+    assert "dashboard" in reason
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_tasks_that_memory_does_not_allow_are_given_up_with_one_line(official, tmp_path):
+    """Ray kills a worker as soon as more than this share of the machine's memory is in use: at once."""
+    scarce = {"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "50"}
+    done = run(*flags_for(official, tmp_path / "out"), RAY_ADDRESS="", **scarce)
+    assert_ends_with_error(
+        done,
+        "workers died 4 times on the same task, most likely for lack of memory; "
+        "run again with fewer --num-workers (OutOfMemoryError)",
+    )
