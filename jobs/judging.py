@@ -9,7 +9,7 @@ from preprocessing.errors import REASONS, WARNINGS, BuildError, Problem
 from preprocessing.expectations import count_differences
 from preprocessing.findings import count_by_code
 from preprocessing.sources.source import ExpectedCounts, SourceSpec
-from univs.label_spaces import builtin_spaces, clean_text
+from univs.label_spaces import clean_forms, pinned_names
 from univs.labels import LabelSpace
 from univs.schema import Manifest
 
@@ -65,12 +65,11 @@ def judge_categories(
     Raises:
         BuildError: E124, they differ and must not.
     """
-    pinned = builtin_spaces().get(label_space.name) if label_space else None
-    if label_space is None or pinned is None:
+    official = pinned_names(label_space) if label_space else {}
+    if label_space is None or not official:
         return
     names = {category.category_id: category.name for category in label_space.categories}
-    official = {category.category_id: category.name for category in pinned.labels.categories}
-    others = [i for i in names if clean_text(names[i]) != clean_text(official.get(i, ""))]
+    others = [i for i in names if clean_forms(names[i]).isdisjoint(clean_forms(official.get(i, "")))]
     if others:
         found = f"{len(others)} of {len(names)} differ, such as {others[0]} {names[others[0]]!r}"
         expected = f"official {official.get(others[0], 'none')!r}"

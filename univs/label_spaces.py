@@ -78,12 +78,31 @@ def combined_texts() -> tuple[str, ...]:
 def category_texts(labels: LabelSpace) -> tuple[str, ...]:
     """Give the texts that stand for the categories of a label space, in label order.
 
-    A name that the built-in table of the space holds, or that lists a name it holds among synonyms (ADE20K's
-    ``building, edifice``), gets the text that the released weights were trained with; any other is cleaned.
+    A name that the built-in table of the space holds, or that lists a name it holds among synonyms, gets the
+    text that the released weights were trained with; any other is cleaned.
     """
     space = _space_of(labels.name)
     known = {} if space is None else dict(zip(map(clean_text, space.labels.names), space.texts, strict=True))
     return tuple(_known_text(name, known) for name in labels.names)
+
+
+def pinned_names(labels: LabelSpace) -> Mapping[int, str]:
+    """Give the names of the table that the released weights know, by the ids of a label space of that name.
+
+    It is empty where there is none: BURST's ids are LVIS 0.5's. VSPW counts the classes of VIPSeg from 1.
+    """
+    space = _space_of(labels.name)
+    if space is None or labels.name == "burst" or not labels.categories:
+        return {}
+    table = space.labels.categories[: NUM_COCO_THINGS if labels.name == "coco" else None]
+    is_shared = labels.name in SHARED_TABLES
+    shift = labels.categories[0].category_id - table[0].category_id if is_shared else 0
+    return {category.category_id + shift: category.name for category in table}
+
+
+def clean_forms(name: str) -> frozenset[str]:
+    """Clean a name, and each of the synonyms that it may list (ADE20K's ``building, edifice``)."""
+    return frozenset(map(clean_text, (name, *re.split("[,;]", name))))
 
 
 def _known_text(name: str, known: Mapping[str, str]) -> str:

@@ -82,6 +82,38 @@ def test_judge_categories_of_the_official_table_pass(caplog):
     assert caplog.records == []
 
 
+def named_like(name, table, shift=0, count=None):
+    """Give the categories of another table, counted on by ``shift``, the name of a space."""
+    moved = [replace(c, category_id=c.category_id + shift) for c in builtin_spaces()[table].labels.categories]
+    return LabelSpace(name=name, categories=tuple(moved[:count]))
+
+
+@pytest.mark.parametrize(
+    "official",
+    [
+        named_like("coco", "coco_panoptic", count=80),
+        named_like("vspw", "vipseg", shift=1),
+        named_like("viposeg", "vipseg"),
+        LabelSpace(
+            name="ade20k",
+            categories=tuple(
+                replace(c, name=f"something; {c.name} , else")
+                for c in builtin_spaces()["ade20k"].labels.categories
+            ),
+        ),
+    ],
+    ids=lambda labels: labels.name,
+)
+def test_judge_categories_of_a_shared_table_and_with_synonyms_pass(official):
+    judge_categories(SPEC, "val", official, "require")
+
+
+@pytest.mark.parametrize("name", ["coco", "vspw", "viposeg", "ade20k"])
+def test_judge_categories_of_a_shared_table_that_differ_are_e124(name):
+    with pytest.raises(BuildError, match=r"^E124 .*: \d+ of 365 differ, such as"):
+        judge_categories(SPEC, "val", named_like(name, "objects365"), "require")
+
+
 @pytest.mark.parametrize(
     ("changed", "found"),
     [
