@@ -133,7 +133,7 @@ def _read_table(name: str) -> tuple[tuple[Category, ...], tuple[str, ...]]:
         Category(category_id=int(row["id"]), name=row["name"], is_thing=row.get("kind", "thing") == "thing")
         for row in rows
     )
-    return categories, tuple(clean_text(_text(row["name"], row.get("text", ""))) for row in rows)
+    return categories, tuple(clean_text(_text(row["name"], row.get("text") or "")) for row in rows)
 
 
 def _text(name: str, text: str) -> str:

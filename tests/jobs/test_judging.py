@@ -97,7 +97,7 @@ def named_like(name, table, shift=0, count=None):
         LabelSpace(
             name="ade20k",
             categories=tuple(
-                replace(c, name=f"something; {c.name} , else")
+                replace(c, name=f"{c.name} , of other names")
                 for c in builtin_spaces()["ade20k"].labels.categories
             ),
         ),
