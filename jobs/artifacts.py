@@ -20,6 +20,8 @@ from preprocessing.atomic import atomic_write
 from univs.schema import Manifest, canonical_json
 
 RECORD_NAME = "record.json"
+PREVIEW_NAME = "preview.html"
+"""Contact sheet of a release; drawn again at will, so no part of its record."""
 
 ArtifactKind = Literal["release", "checkpoint", "evaluation", "report"]
 

@@ -14,18 +14,23 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from textwrap import shorten
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import ray
-from ray.exceptions import NodeDiedError, OutOfMemoryError, RayError, RayTaskError, WorkerCrashedError
 
-from jobs.artifacts import RECORD_NAME, ArtifactRecord, digest_files, is_whole, make_record, save_record
+from jobs.artifacts import (
+    PREVIEW_NAME,
+    RECORD_NAME,
+    ArtifactRecord,
+    digest_files,
+    is_whole,
+    make_record,
+    save_record,
+)
 from jobs.errors import UserError, mistakes_travel
 from jobs.judging import Officialness, judge_categories, judge_counts, judge_rejects, packed_counts
-from jobs.preview import PREVIEW_EXPERIMENT, PREVIEW_NAME, Preview, log_preview, write_preview
 from jobs.session import Session
-from jobs.tracking import Tracking
+from jobs.waiting import MAX_DEATHS, wait_for
 from preprocessing.errors import Problem
 from preprocessing.expectations import require_license
 from preprocessing.index import MANIFEST_NAME, begin_release, commit_release, read_manifest
@@ -37,10 +42,10 @@ from preprocessing.tables import TABLE_NAMES, read_rejects
 from univs.labels import LabelSpace
 from univs.schema import Manifest
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from jobs.preview import Preview
 
-_DEATHS_PER_SHARD = 3
-"""How often a shard is packed again after its worker died; errors of the data are never retried."""
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,10 +136,10 @@ def preprocess(job: PreprocessConfig, session: Session) -> Manifest:
         logger.info("%s: %s", job.release_dir, describe(planned))
         manifest = _build(job, planned, plan, job.num_workers or max(1, session.num_cpus))
     else:
-        manifest = _get(_reread_task.remote(job))
+        manifest = wait_for(_reread_task.remote(job))
         logger.info("%s: release is up to date", job.release_dir)
     judge_counts(spec, job.split, packed_counts(manifest), job.official)
-    _get(_record_task.remote(job.release_dir, _describe_release(job, manifest)))
+    wait_for(_record_task.remote(job.release_dir, _describe_release(job, manifest)))
     if job.preview:
         _show(job, manifest, session)
     return manifest
@@ -144,11 +149,11 @@ def _plan(job: PreprocessConfig) -> tuple[Outline, Any]:
     """Plan the release; the plan itself stays in Ray's store, as only the last task needs it."""
     outline, plan = cast("tuple[Any, Any]", _plan_task.options(num_returns=2).remote(job))
     try:
-        return _get(outline), plan
+        return wait_for(outline), plan
     except UserError:
         # The other result holds the same error; Ray reports errors that nobody has seen.
         with suppress(UserError):
-            _get(plan)
+            wait_for(plan)
         raise
 
 
@@ -179,7 +184,7 @@ def describe(outline: Outline) -> str:
     return f"{outline.num_items} items, {outline.num_frames} frames, {outline.num_shards} shards"
 
 
-@ray.remote(num_cpus=1, max_retries=_DEATHS_PER_SHARD)
+@ray.remote(num_cpus=1, max_retries=MAX_DEATHS)
 def _plan_task(job: PreprocessConfig) -> tuple[Outline, Plan]:
     with mistakes_travel():
         plan, label_space = _scan(job)
@@ -192,7 +197,7 @@ def _plan_task(job: PreprocessConfig) -> tuple[Outline, Plan]:
         return _outline(plan, work_orders, label_space), plan
 
 
-@ray.remote(num_cpus=1, max_retries=_DEATHS_PER_SHARD)
+@ray.remote(num_cpus=1, max_retries=MAX_DEATHS)
 def _pack_task(job: PreprocessConfig, work_order: Path) -> tuple[Problem, ...]:
     with mistakes_travel():
         order = read_work_order(work_order)
@@ -200,7 +205,7 @@ def _pack_task(job: PreprocessConfig, work_order: Path) -> tuple[Problem, ...]:
         return pack_shard(source, job.source, job.split, order, job.release_dir).rejects
 
 
-@ray.remote(num_cpus=1, max_retries=_DEATHS_PER_SHARD)
+@ray.remote(num_cpus=1, max_retries=MAX_DEATHS)
 def _commit_task(job: PreprocessConfig, plan: Plan) -> Manifest:
     with mistakes_travel():
         source = require_source(job.dataset)
@@ -208,7 +213,7 @@ def _commit_task(job: PreprocessConfig, plan: Plan) -> Manifest:
         return commit_release(job.release_dir, plan, source.spec, label_space, partial(_judge_manifest, job))
 
 
-@ray.remote(num_cpus=1, max_retries=_DEATHS_PER_SHARD)
+@ray.remote(num_cpus=1, max_retries=MAX_DEATHS)
 def _reread_task(job: PreprocessConfig) -> Manifest:
     with mistakes_travel():
         manifest = read_manifest(job.release_dir)
@@ -216,30 +221,36 @@ def _reread_task(job: PreprocessConfig) -> Manifest:
         return manifest
 
 
-@ray.remote(num_cpus=1, max_retries=_DEATHS_PER_SHARD)
+@ray.remote(num_cpus=1, max_retries=MAX_DEATHS)
 def _reopen_task(release_dir: Path, shards: Sequence[str]) -> None:
     """Forget that shards with unusable items are done: the next run reads their repaired sources."""
     for shard in shards:
         (release_dir / f"{shard}{DONE_SUFFIX}").unlink(missing_ok=True)
 
 
-@ray.remote(num_cpus=1, max_retries=_DEATHS_PER_SHARD)
-def _preview_task(job: PreprocessConfig) -> Preview:
+@ray.remote(num_cpus=1, max_retries=MAX_DEATHS)
+def _preview_task(job: PreprocessConfig) -> "Preview":
+    from jobs.preview import write_preview  # Imports torch, which no other task needs.
+
     with mistakes_travel():
         return write_preview(job.release_dir, job.preview)
 
 
 def _show(job: PreprocessConfig, manifest: Manifest, session: Session) -> None:
     """Draw the release where it lies, and log the page from here, where MLflow is."""
+    # MLflow and torch take seconds to import, which neither listing nor packing should wait for.
+    from jobs.preview import PREVIEW_EXPERIMENT, log_preview
+    from jobs.tracking import Tracking
+
     tracking = Tracking(uri=session.cluster.mlflow_uri, experiment=PREVIEW_EXPERIMENT)
     tracking.check_reachable(session.cluster.connect_timeout_s)
-    preview: Preview = _get(_preview_task.remote(job))
+    preview: Preview = wait_for(_preview_task.remote(job))
     with TemporaryDirectory() as folder:
         log_preview(preview, manifest, job, tracking, Path(folder))
     logger.info("%s: look at %s", job.release_dir, job.release_dir / PREVIEW_NAME)
 
 
-@ray.remote(num_cpus=1, max_retries=_DEATHS_PER_SHARD)
+@ray.remote(num_cpus=1, max_retries=MAX_DEATHS)
 def _record_task(release_dir: Path, record: ArtifactRecord) -> None:
     with mistakes_travel():
         if not is_whole(release_dir):
@@ -320,9 +331,9 @@ def _build(job: PreprocessConfig, planned: Outline, plan: Any, num_workers: int)
         found = [reject for group in rejects.values() for reject in group]
         judge_rejects(found, planned.num_items, job.max_reject_rate)
     except UserError:
-        _get(_reopen_task.remote(job.release_dir, [shard for shard, group in rejects.items() if group]))
+        wait_for(_reopen_task.remote(job.release_dir, [shard for shard, group in rejects.items() if group]))
         raise
-    manifest: Manifest = _get(_commit_task.remote(job, plan))
+    manifest: Manifest = wait_for(_commit_task.remote(job, plan))
     return manifest
 
 
@@ -342,7 +353,7 @@ def _pack_all(job: PreprocessConfig, planned: Outline, num_workers: int) -> dict
             if not running:
                 return rejects
             (ref,), _ = ray.wait(list(running), num_returns=1)
-            rejects[running[ref].name] = _get(ref)
+            rejects[running[ref].name] = wait_for(ref)
             progress.count(running.pop(ref))
     finally:
         for ref in running:
@@ -371,22 +382,3 @@ class _Progress:
             frames_per_s,
             (self._planned.num_frames - self._num_frames) / max(frames_per_s, 1e-6),
         )
-
-
-def _get(reference: Any) -> Any:
-    """Wait for a task; a user's mistake in it is raised as what it was, a bug with the worker's traceback."""
-    try:
-        return ray.get(reference)
-    except RayTaskError as error:
-        if isinstance(error.cause, UserError):
-            raise type(error.cause)(str(error.cause)) from None
-        raise
-    except (WorkerCrashedError, NodeDiedError, OutOfMemoryError) as error:
-        raise UserError(
-            f"workers died {_DEATHS_PER_SHARD + 1} times on the same task, most likely for lack of memory; "
-            f"run again with fewer --num-workers ({type(error).__name__})"
-        ) from error
-    except RayError as error:
-        raise UserError(
-            f"Ray failed, run again: {type(error).__name__}: {shorten(str(error), 300, placeholder=' ...')}"
-        ) from error

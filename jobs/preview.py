@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from jobs.artifacts import digest_release
+from jobs.artifacts import PREVIEW_NAME, digest_release
 from jobs.pages import photograph, plot, render_page
 from jobs.report import Media
 from jobs.tracking import Tracking
@@ -21,7 +21,6 @@ from univs.data.statistics import ReleaseStatistics, measure_release, spread
 from univs.draw import bars, color_of, histogram
 from univs.schema import VISIBLE, Manifest, VideoRecord
 
-PREVIEW_NAME = "preview.html"
 PREVIEW_EXPERIMENT = "preprocessing"
 """MLflow experiment of releases."""
 _MAX_BARS = 40

@@ -24,6 +24,7 @@ from ray._private.authentication.authentication_token_setup import (
 from ray._private.runtime_env.packaging import get_excludes_from_ignore_files
 
 from jobs.errors import CHECKOUT, UserError
+from jobs.waiting import MAX_DEATHS
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ _LOCAL_ENVIRONMENT = {
     # One process fewer per run; a Ray that this process starts and stops is not reclaimed by a cloud.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     # A task killed for lack of memory would be run again for ever, not as often as its `max_retries` says.
-    "RAY_task_oom_retries": "3",
+    "RAY_task_oom_retries": str(MAX_DEATHS),
 }
 _START_ATTEMPTS = 2
 """How often a Ray of our own is started before that is given up: a busy machine may be slow at the first."""

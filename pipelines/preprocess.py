@@ -18,9 +18,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobs.artifacts import PREVIEW_NAME
 from jobs.preprocess import PreprocessConfig, check_job, describe, outline_release, preprocess
 from jobs.preprocess_all import describe_outcomes, expand, is_many, preprocess_all
-from jobs.preview import PREVIEW_NAME, PreviewConfig, write_preview
 from jobs.session import ClusterConfig, ray_session
 from pipelines.cli import parse_flags, run_main, take_switch
 from preprocessing.leaks import describe_leaks, find_leaks, write_leaks
@@ -140,6 +140,8 @@ def _compare(arguments: list[str]) -> None:
 
 
 def _draw(arguments: list[str]) -> None:
+    from jobs.preview import PreviewConfig, write_preview  # Imports torch, which nothing else here needs.
+
     config = parse_flags(PreviewConfig, DESCRIPTION, arguments)
     write_preview(config.release, config.preview)
     sys.stdout.write(f"{config.release / PREVIEW_NAME}\n")

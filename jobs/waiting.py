@@ -1,0 +1,31 @@
+"""Wait for a Ray task, and tell what the user can do something about from a bug."""
+
+from textwrap import shorten
+from typing import Any
+
+import ray
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayError, RayTaskError, WorkerCrashedError
+
+from jobs.errors import UserError
+
+MAX_DEATHS = 3
+"""How often a task is run again after its worker died; errors of the data are never retried."""
+
+
+def wait_for(reference: Any) -> Any:
+    """Wait for a task; a user's mistake in it is raised as what it was, a bug with the worker's traceback."""
+    try:
+        return ray.get(reference)
+    except RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise type(error.cause)(str(error.cause)) from None
+        raise
+    except (WorkerCrashedError, NodeDiedError, OutOfMemoryError) as error:
+        raise UserError(
+            f"workers died {MAX_DEATHS + 1} times on the same task, most likely for lack of memory; "
+            f"run again with fewer --num-workers ({type(error).__name__})"
+        ) from error
+    except RayError as error:
+        raise UserError(
+            f"Ray failed, run again: {type(error).__name__}: {shorten(str(error), 300, placeholder=' ...')}"
+        ) from error
