@@ -5,10 +5,27 @@ from pathlib import Path
 from types import MappingProxyType
 
 from univs.evaluation.official.case import Case, OfficialBenchmark, ScoreOptions
+from univs.evaluation.official.davis import DAVIS_2016, DAVIS_2017
+from univs.evaluation.official.mose import MOSE
+from univs.evaluation.official.refdavis import REFDAVIS
+from univs.evaluation.official.refytvos import REFYTVOS
 from univs.evaluation.official.vipseg import VIPSEG
+from univs.evaluation.official.ytvos import YTVOS_2018, YTVOS_2019
 
 OFFICIAL: Mapping[str, OfficialBenchmark] = MappingProxyType(
-    {benchmark.name: benchmark for benchmark in (VIPSEG,)}
+    {
+        benchmark.name: benchmark
+        for benchmark in (
+            VIPSEG,
+            DAVIS_2016,
+            DAVIS_2017,
+            MOSE,
+            YTVOS_2018,
+            YTVOS_2019,
+            REFDAVIS,
+            REFYTVOS,
+        )
+    }
 )
 
 
@@ -45,4 +62,4 @@ def _guess(benchmark: OfficialBenchmark, gt: Path) -> str:
 
 
 def _matches(folder: Path, pattern: str) -> bool:
-    return any(True for _ in folder.glob(pattern))
+    return any(True for way in pattern.split("|") for _ in folder.glob(way))
