@@ -9,7 +9,9 @@ from univs.evaluation.jaccard import count_overlaps, jaccards, summarize
 
 
 @given(
-    seed=st.integers(0, 2**32 - 1), size=st.tuples(st.integers(1, 9), st.integers(1, 9)), top=st.integers(1, 6)
+    seed=st.integers(0, 2**32 - 1),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    top=st.integers(1, 6),
 )
 def test_overlaps_and_ious_equal_those_of_masks(seed, size, top):
     ours, theirs = np.random.default_rng(seed).integers(0, top, (2, *size)).astype(np.uint8)

@@ -1,7 +1,7 @@
 """Scores of VOS and RefVOS against numbers recorded from the official evaluators.
 
-Takes every case below UNIVS_EVAL_GOLDEN_DIR (default: tests/golden/eval), as ``test_metrics.py`` says, and scores it
-as ``pipelines/score.py`` does.
+Takes every case below UNIVS_EVAL_GOLDEN_DIR (default: tests/golden/eval), as ``test_metrics.py`` says, and
+scores it as ``pipelines/score.py`` does.
 """
 
 import json
@@ -54,9 +54,9 @@ def _check_statistics(values, expected, decay):
         _close(values[f"{letter.lower()}_decay"], 100 * float(expected[f"{letter}-{decay}"]))
 
 
-def _check_frames(partial, rows):
+def _check_frames(partial, rows, separator):
     for object_id, j, f in zip(partial.object_ids, partial.jaccards, partial.boundaries, strict=True):
-        row = rows(object_id)
+        row = rows[f"{partial.video_id}{separator}{object_id}"]
         assert j.tolist() == pytest.approx(row["J_per_frame"], abs=TOLERANCE)
         assert f.tolist() == pytest.approx(row["F_per_frame"], abs=TOLERANCE)
 
@@ -73,7 +73,7 @@ def test_davis_2017(case, mends, decay):
     partials, scores = _score(case, "davis_2017", *mends)
     assert sum(len(part.object_ids) for part in partials) == len(expected["per_object"])
     for part in partials:
-        _check_frames(part, lambda object_id: expected["per_object"][f"{part.video_id}_{object_id}"])
+        _check_frames(part, expected["per_object"], "_")
     _check_statistics(scores.values, expected["global"], decay)
     for name, values in scores.items.items():
         rows = [row for key, row in expected["per_object"].items() if key.rpartition("_")[0] == name]
@@ -88,8 +88,7 @@ def test_ref_davis(case, mends, decay):
     partials, scores = _score(case, "refdavis", *mends)
     for part in partials:
         for annotator, tree in enumerate(part):
-            rows = expected[f"anno_{annotator}"]["per_object"]
-            _check_frames(tree, lambda object_id: rows[f"{tree.video_id}_{object_id}"])
+            _check_frames(tree, expected[f"anno_{annotator}"]["per_object"], "_")
     _check_statistics(scores.values, expected["mean_over_annotators"], decay)
 
 
@@ -110,7 +109,7 @@ def test_mose(case, mends, key):
 
 
 @pytest.mark.parametrize("name", ["ytvos_2018", "ytvos_2019"])
-@pytest.mark.parametrize("case", [*_cases("ytvos18"), *_cases("ytvos19")])
+@pytest.mark.parametrize("case", _cases("ytvos1[89]"))
 @pytest.mark.parametrize(
     ("mends", "key"),
     [
@@ -122,7 +121,10 @@ def test_mose(case, mends, key):
 def test_youtube_vos(case, name, mends, key):
     expected = _expected(case)[key]
     partials, scores = _score(case, name, *mends)
-    for metric, recorded in (("g", "G"), *((m.lower(), m) for m in ("J_seen", "J_unseen", "F_seen", "F_unseen"))):
+    for metric, recorded in (
+        ("g", "G"),
+        *((m.lower(), m) for m in ("J_seen", "J_unseen", "F_seen", "F_unseen")),
+    ):
         _close(scores.values[metric], 100 * float(expected[recorded]))
     rows = expected["per_object_J_F_split"]
     found = {f"{part.video_id}/{row[0]}": row[1:] for part in partials for row in object_means(part)}
@@ -139,4 +141,32 @@ def test_refer_youtube_vos(case):
         _close(scores.values[metric], 100 * expected[name])
     assert sum(len(part.object_ids) for part in partials) == len(expected["per_expression"])
     for part in partials:
-        _check_frames(part, lambda name: expected["per_expression"][f"{part.video_id}/{name}"])
+        _check_frames(part, expected["per_expression"], "/")
+
+
+@pytest.mark.parametrize("case", _cases("viposeg"))
+def test_viposeg(case):
+    expected = _expected(case)
+    partials, scores = _score(case, "viposeg")
+    for metric in scores.values.keys() - {"g", "decay"}:
+        name = metric if metric.endswith("iou") else f"{metric}_iou"
+        _close(scores.values[metric], 100 * float(expected[name]))
+    _close(scores.values["g"], 100 * float(expected["overall_iou"]))
+    _close(scores.values["decay"], expected["decay"])
+    stems = {
+        path.name: sorted(file.name for file in path.iterdir())
+        for path in case.glob("gt/valid/Annotations_gt/*")
+    }
+    columns = ("object_ids", "num_followed")
+    found = {
+        (part.video_id, stems[part.video_id][t], row): (*map(int, ids), *pair)
+        for part in partials
+        for row, (t, *ids, pair) in enumerate(
+            zip(part.frame_indices, *(getattr(part, c) for c in columns), part.scores.T.tolist(), strict=True)
+        )
+    }
+    rows = expected["rows_video_frame_object_numobjs_miou_biou"]
+    assert [(name, frame) for name, frame, _ in sorted(found)] == sorted((row[0], row[1]) for row in rows)
+    recorded = sorted(rows, key=lambda row: (row[0], row[1]))
+    for key, row in zip(sorted(found), recorded, strict=True):
+        assert found[key] == pytest.approx(tuple(row[2:]), abs=TOLERANCE)

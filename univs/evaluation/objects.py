@@ -77,19 +77,20 @@ def compare_label_pairs(
     ours: TracedMap, theirs: TracedMap, num_ours: int, num_theirs: int
 ) -> NDArray[np.float64]:
     """Give J and F, [2, P, N], of every predicted object 1..P with every true object 1..N in one frame."""
-    columns, rows = np.arange(1, num_ours + 1), np.arange(1, num_theirs + 1)
+    columns, rows = range(1, num_ours + 1), range(1, num_theirs + 1)
     counts = count_overlaps(ours.labels, theirs.labels, max(num_ours, num_theirs) + 1)
     radius = matching_radius(theirs.labels.shape)
     contours = [
         boundary_f(ours.boundaries.get(i), theirs.boundaries.get(k), radius) for i in columns for k in rows
     ]
-    return np.stack([jaccards(counts, rows, columns[:, None]), np.reshape(contours, (num_ours, num_theirs))])
+    ious = jaccards(counts, np.asarray(rows, np.intp), np.asarray(columns, np.intp)[:, None])
+    return np.stack([ious, np.reshape(np.asarray(contours, np.float64), ious.shape)])
 
 
 def evaluate_label_maps(
     video_id: str, frames: Iterable[tuple[LabelMap, LabelMap, Collection[int]]]
 ) -> ObjectPartial:
-    """Score a stream of frames, one of them in memory at a time: predicted map, true map, objects that count."""
+    """Score a stream of frames, one in memory at a time: predicted map, true map, objects that count."""
     columns = [
         dict(zip(ids, compare_labels(trace_map(ours), trace_map(theirs), tuple(ids)).T, strict=True))
         for ours, theirs, ids in frames

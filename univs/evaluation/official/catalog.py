@@ -9,6 +9,7 @@ from univs.evaluation.official.davis import DAVIS_2016, DAVIS_2017
 from univs.evaluation.official.mose import MOSE
 from univs.evaluation.official.refdavis import REFDAVIS
 from univs.evaluation.official.refytvos import REFYTVOS
+from univs.evaluation.official.viposeg import VIPOSEG
 from univs.evaluation.official.vipseg import VIPSEG
 from univs.evaluation.official.ytvos import YTVOS_2018, YTVOS_2019
 
@@ -24,6 +25,7 @@ OFFICIAL: Mapping[str, OfficialBenchmark] = MappingProxyType(
             YTVOS_2019,
             REFDAVIS,
             REFYTVOS,
+            VIPOSEG,
         )
     }
 )

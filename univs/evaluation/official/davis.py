@@ -88,7 +88,9 @@ def _open_judged(name: str, annotations: Path, pred: Path, root: Path) -> LabelV
     """Leave out the first frame, whose masks are given, and the last."""
     stems = list_stems(annotations / name)
     if stems and not stems[1:-1]:
-        raise ValueError(f"{annotations / name}: {len(stems)} frames, expected at least 3; all but two are judged")
+        raise ValueError(
+            f"{annotations / name}: {len(stems)} frames, expected at least 3; all but two are judged"
+        )
     pictures = resolution_of(root / "JPEGImages") / name
     return open_video(name, annotations / name, pred / name, stems[1:-1] or None, pictures)
 

@@ -179,7 +179,9 @@ def read_like(path: Path, theirs: LabelMap) -> LabelMap:
     return ours
 
 
-def score_videos(partials: Sequence[ObjectPartial], *, is_decay_mended: bool, metrics: Sequence[str]) -> Scores:
+def score_videos(
+    partials: Sequence[ObjectPartial], *, is_decay_mended: bool, metrics: Sequence[str]
+) -> Scores:
     """Average over objects: of all videos, and of each."""
     return Scores(
         values=object_values(partials, is_decay_mended=is_decay_mended, metrics=metrics),

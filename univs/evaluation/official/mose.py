@@ -35,10 +35,7 @@ _METRICS = ("j", "f", "jf")
 def _open(gt: Path, pred: Path, options: ScoreOptions) -> LabelCase[ObjectPartial]:
     root, ours = gt / "valid" if (gt / "valid").is_dir() else gt, prediction_root(pred)
     judged = slice(None) if _EVERY_FRAME in options.mends else slice(1, -1)
-    videos = tuple(
-        _open_video(root, ours, name, judged)
-        for name in list_folders(root / "Annotations")
-    )
+    videos = tuple(_open_video(root, ours, name, judged) for name in list_folders(root / "Annotations"))
     return LabelCase(
         videos=videos,
         missing=settle_missing(ours, unpredicted(videos), options.missing),

@@ -43,7 +43,9 @@ def _open(gt: Path, pred: Path, options: ScoreOptions) -> LabelCase[RefDavisPart
     root = davis_root(gt)
     annotations = resolution_of(root / "Annotations_unsupervised")
     trees = [open_sequences(root, annotations, pred / name, 2017) for name in ANNOTATORS]
-    missing = [f"{name}/{one}" for name, tree in zip(ANNOTATORS, trees, strict=True) for one in unpredicted(tree)]
+    missing = [
+        f"{name}/{one}" for name, tree in zip(ANNOTATORS, trees, strict=True) for one in unpredicted(tree)
+    ]
     sequences = list(zip(*trees, strict=True))
     return LabelCase(
         videos=tuple(trees[0]),

@@ -1,10 +1,11 @@
 """YouTube-VOS 2018 and 2019: J and F of seen and unseen categories, and their mean G.
 
 The server's script is not public; this is the published definition, with DAVIS' J and F. Ground truth:
-``Annotations_all/<video>/<frame>.png`` of every judged frame (the server's own), ``valid/meta.json`` (category
-and frames of every object), ``valid/Annotations/<video>/<frame>.png`` (the first mask of every object) and which
-categories were seen in training: ``category_split.json`` ({"seen", "unseen"}), or else ``train/meta.json``, whose
-categories are. Predictions: ``[Annotations/]<video>/<frame>.png``. Stored values are object ids, with gaps.
+``Annotations_all/<video>/<frame>.png`` of every judged frame (the server's own), ``valid/meta.json``
+(category and frames of every object), ``valid/Annotations/<video>/<frame>.png`` (the first mask of every
+object) and which categories were seen in training: ``category_split.json`` ({"seen", "unseen"}), or else
+those of ``train/meta.json``. Predictions: ``[Annotations/]<video>/<frame>.png``. Stored values are object
+ids, with gaps.
 
 An object counts in every frame after the one in which it is given, also where it is gone.
 """
@@ -110,7 +111,9 @@ def _seen_objects(gt: Path, objects: Mapping[str, Mapping[int, _Object]]) -> dic
     """Say of each object of each video whether its category was seen in training."""
     seen = _read_seen(gt, {one.category for own in objects.values() for one in own.values()})
     return {
-        (name, str(number)): one.category in seen for name, own in objects.items() for number, one in own.items()
+        (name, str(number)): one.category in seen
+        for name, own in objects.items()
+        for number, one in own.items()
     }
 
 
