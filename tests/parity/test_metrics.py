@@ -17,14 +17,12 @@ from pycocotools import mask as coco_mask
 
 from univs.evaluation.histogram import count_segment_pairs
 from univs.evaluation.instance import evaluate_instances, score_instances
-from univs.evaluation.objects import evaluate_objects, score_objects
 from univs.evaluation.panoptic import VIDEO_WINDOWS, evaluate_panoptic, mean_quality, score_panoptic
 from univs.evaluation.semantic import evaluate_semantic, score_semantic
 from univs.evaluation.tracking import evaluate_tracking, score_tracking
 from univs.predictions import (
     InstanceTrack,
     InstanceVideo,
-    ObjectVideo,
     PanopticVideo,
     Segment,
     SemanticVideo,
@@ -263,65 +261,3 @@ def test_semantic_scores_match_vspw(case):
         for partial in partials:
             row = expected[key]["per_video"].get(partial.video_id) or {"vc_per_window": []}
             assert partial.consistency[w].tolist() == pytest.approx(row["vc_per_window"], abs=TOLERANCE)
-
-
-def _palette_video(name, maps, ids, stems):
-    masks = np.stack([maps == number for number in ids])
-    return ObjectVideo(
-        video_id=name, object_ids=tuple(str(number) for number in ids), masks=masks, frame_names=tuple(stems)
-    )
-
-
-@pytest.mark.parametrize("case", _cases("davis17"))
-def test_region_and_contour_scores_match_davis(case):
-    expected, root = _json(case / "expected.json"), case / "gt/DAVIS"
-    partials = []
-    for name in (root / "ImageSets/2017/val.txt").read_text().split():
-        paths = sorted((root / "Annotations/480p" / name).glob("*.png"))
-        maps = np.stack([_indexed(path) for path in paths])
-        maps = np.where(maps == 255, 0, maps)
-        ids = range(1, int(maps[0].max()) + 1)
-        stems = [path.stem for path in paths]
-        ours = np.stack([_indexed(case / "pred" / name / path.name) for path in paths[1:-1]])
-        prediction = _palette_video(name, np.where(ours == 255, 0, ours), ids, stems[1:-1])
-        partials.append(evaluate_objects(prediction, _palette_video(name, maps, ids, stems), "davis"))
-    for partial in partials:
-        for n, object_id in enumerate(partial.object_ids):
-            row = expected["per_object"][f"{partial.video_id}_{object_id}"]
-            assert partial.jaccards[n].tolist() == pytest.approx(row["J_per_frame"], abs=TOLERANCE)
-            assert partial.boundaries[n].tolist() == pytest.approx(row["F_per_frame"], abs=TOLERANCE)
-    scores, overall = score_objects(partials), expected["global"]
-    _close(scores.jf, overall["J&F-Mean"])
-    for statistics, letter in ((scores.j, "J"), (scores.f, "F")):
-        _close(statistics.mean, overall[f"{letter}-Mean"])
-        _close(statistics.recall, overall[f"{letter}-Recall"])
-        # The official decay overflows beyond 256 frames; this is its value with borders that do not.
-        _close(statistics.decay, overall[f"{letter}-Decay_if_int64_bins"])
-
-
-@pytest.mark.parametrize("case", _cases("refytvos"))
-def test_expression_scores_match_referring_youtube_vos(case):
-    expected = _json(case / "expected.json")
-    videos = _json(case / "gt/meta_expressions/valid/meta_expressions.json")["videos"]
-    objects = _json(case / "gt/expression_to_object.json")
-    partials = []
-    for name, body in videos.items():
-        maps = np.stack([_indexed(case / "gt/Annotations" / name / f"{f}.png") for f in body["frames"]])
-        ids = tuple(body["expressions"])
-        truth = np.stack([maps == int(objects[name][i]) for i in ids])
-        folder = case / "pred/Annotations" / name
-        ours = np.stack([[_indexed(folder / i / f"{f}.png") > 0 for f in body["frames"]] for i in ids])
-        theirs, prediction = (
-            ObjectVideo(video_id=name, object_ids=ids, masks=m, frame_names=tuple(body["frames"]))
-            for m in (truth, ours)
-        )
-        partials.append(evaluate_objects(prediction, theirs, "referring"))
-    scores = score_objects(partials)
-    _close(scores.j.mean, expected["J"])
-    _close(scores.f.mean, expected["F"])
-    _close(scores.jf, expected["J&F"])
-    for partial in partials:
-        for n, i in enumerate(partial.object_ids):
-            row = expected["per_expression"][f"{partial.video_id}/{i}"]
-            assert partial.jaccards[n].tolist() == pytest.approx(row["J_per_frame"], abs=TOLERANCE)
-            assert partial.boundaries[n].tolist() == pytest.approx(row["F_per_frame"], abs=TOLERANCE)

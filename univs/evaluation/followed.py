@@ -20,66 +20,19 @@ METRICS = ("g", *SUBSETS, *(f"{subset}_{measure}" for measure in MEASURES for su
 RATES = frozenset(("decay",))
 """What is no share of one."""
 
-_UNSEEN = frozenset(
-    (
-        5,
-        6,
-        9,
-        17,
-        20,
-        25,
-        26,
-        34,
-        38,
-        46,
-        47,
-        55,
-        57,
-        58,
-        61,
-        64,
-        71,
-        72,
-        81,
-        86,
-        94,
-        95,
-        96,
-        97,
-        99,
-        100,
-        101,
-    )
-) | frozenset((102, 109, 112, 113, 116, 118, 120))
+_UNSEEN = (
+    *(5, 6, 9, 17, 20, 25, 26, 34, 38, 46, 47, 55, 57, 58, 61, 64, 71, 72, 81, 86, 94, 95, 96, 97, 99, 100),
+    *(101, 102, 109, 112, 113, 116, 118, 120),
+)
 """Classes that training never shows."""
 _OTHER_MACHINE = 98
 """A class that counts as unseen in the videos that show a kind of machine which training never shows."""
-_UNSEEN_MACHINES = frozenset(
-    [
-        "187_WUZUSD4477I",
-        "319_l1Dz12fxQzQ",
-        "320_nhKXemkIvh4",
-        "517_AWvYuplla_s",
-        "532_QmZyJuLlEec",
-        "774_devdFjIpDcc",
-        "1016_HG0AsTOxI5g",
-        "1017_IAU0WGB9VPw",
-        "1020_TgCIv6bp3XM",
-        "1021_cPOxAMo28yk",
-        "1022_emSaDd2ddj0",
-        "1033_sh81AwYuihg",
-        "1065_d2sHRyAHKqI",
-        "1067_fk3jhxBi1pA",
-        "1068_gxnZkf0LQfk",
-        "1069_jFHRbZxswz8",
-        "1070_uTJB31tuYes",
-        "1072_zvNEdUk5k0Q",
-        "1230_AGY-gQ_3O8Y",
-        "1333__iprMPKLdOQ",
-        "1334_qlmfvYA3_rk",
-        "2004_1btxeVbyojs",
-        "2005_83KrhWajwfw",
-    ]
+_UNSEEN_MACHINES = (
+    *("187_WUZUSD4477I", "319_l1Dz12fxQzQ", "320_nhKXemkIvh4", "517_AWvYuplla_s", "532_QmZyJuLlEec"),
+    *("774_devdFjIpDcc", "1016_HG0AsTOxI5g", "1017_IAU0WGB9VPw", "1020_TgCIv6bp3XM", "1021_cPOxAMo28yk"),
+    *("1022_emSaDd2ddj0", "1033_sh81AwYuihg", "1065_d2sHRyAHKqI", "1067_fk3jhxBi1pA", "1068_gxnZkf0LQfk"),
+    *("1069_jFHRbZxswz8", "1070_uTJB31tuYes", "1072_zvNEdUk5k0Q", "1230_AGY-gQ_3O8Y", "1333__iprMPKLdOQ"),
+    *("1334_qlmfvYA3_rk", "2004_1btxeVbyojs", "2005_83KrhWajwfw"),
 )
 _MOST_OBJECTS = 60
 """Frames with as many objects, or more, are left out of the decay."""

@@ -1,8 +1,9 @@
 """DAVIS 2016 and 2017, semi-supervised: J and F with their means, recalls and decays.
 
 Ground truth: the archive, at the top or in ``DAVIS``: ``Annotations/480p/<sequence>/<frame>.png`` (or
-``Full-Resolution``, where it lies alone) and ``ImageSets/<year>/val.txt``; that of 2016 lists pairs of files in
-``ImageSets/480p/val.txt``. Predictions: ``<sequence>/<frame>.png``. Stored values are object ids.
+``Full-Resolution``, where it lies alone) and ``ImageSets/<year>/val.txt``; the first archive of 2016 lists
+pairs of files in ``ImageSets/480p/val.txt``. Predictions: ``<sequence>/<frame>.png``. Stored values are
+object ids.
 
 2017: 255 is void, which this task counts as background; objects are 1 to the highest id of the first frame.
 2016: every value but 0 is the one object. The first and the last frame are not judged.
@@ -103,8 +104,8 @@ def _judge_2017(video: LabelVideo) -> ObjectPartial:
         for stem, (ours, theirs) in zip(video.stems, video.read(), strict=True):
             if ours.max() > len(ids):
                 raise ValueError(
-                    f"{video.prediction / stem}.png: id {ours.max()}, expected at most {len(ids)}, the highest "
-                    "of the first frame; predict only given objects"
+                    f"{video.prediction / stem}.png: id {ours.max()}, expected at most {len(ids)}, the "
+                    "highest of the first frame; predict only given objects"
                 )
             yield ours, without_void(theirs), ids
 

@@ -3,8 +3,8 @@
 Ground truth: ``[valid/]Annotations/<video>/<frame>.png``; only the server has that of valid beyond the first
 frames. Predictions: ``<video>/<frame>.png``. Stored values are object ids; there is no void.
 
-The first and the last frame are not judged. An object counts from the first judged frame in which ground truth
-or prediction shows it, even where that frame is not its first one, and only if ground truth ever does.
+The first and the last frame are not judged. An object counts from the first judged frame in which ground
+truth or prediction shows it, and only if the ground truth of a judged frame ever does.
 """
 
 from collections.abc import Collection, Iterator
