@@ -12,6 +12,7 @@ Legend: H, W size, K boundary pixels.
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -79,9 +80,8 @@ def _owners(around: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.in
 def _group(owners: NDArray[np.uint8], points: Points) -> Mapping[int, Points]:
     order = np.argsort(owners, kind="stable")
     owners, points = owners[order], points[:, order]
-    starts = np.flatnonzero(np.diff(owners, prepend=0))
-    parts = np.split(points, starts[1:], axis=1)
-    return {int(owners[start]): part for start, part in zip(starts, parts, strict=False)}
+    starts = np.flatnonzero(np.diff(owners, prepend=0)).tolist()
+    return {int(owners[a]): points[:, a:b] for a, b in pairwise((*starts, owners.size))}
 
 
 def _to_bits(points: Points, low: NDArray[np.intp], num_rows: int, step: int) -> int:

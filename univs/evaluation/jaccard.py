@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from univs.evaluation.confusion import count_pairs
+
 _MOST_FRAMES = 256
 """The official script keeps borders of quarters in 8 bits."""
 
@@ -30,18 +32,10 @@ def count_overlaps(
 ) -> NDArray[np.int64]:
     """Count the pixels of each pair (true, predicted) of labels of two [H, W] maps, as [L, L].
 
-    L is at least ``num_labels``. Runs of equal pairs are counted by their lengths.
+    L is at least ``num_labels``.
     """
-    ours, theirs = ours.ravel(), theirs.ravel()
-    changes = np.ones(ours.size, bool)
-    np.not_equal(ours[1:], ours[:-1], out=changes[1:])
-    changes[1:] |= theirs[1:] != theirs[:-1]
-    starts = np.flatnonzero(changes)
-    rows, columns = theirs[starts].astype(np.intp), ours[starts]
-    side = max(int(rows.max()) + 1, int(columns.max()) + 1, num_labels)
-    lengths = np.diff(starts, append=ours.size)
-    counts = np.bincount(rows * side + columns, weights=lengths, minlength=side * side)
-    return counts.astype(np.int64).reshape(side, side)
+    side = max(int(ours.max()) + 1, int(theirs.max()) + 1, num_labels)
+    return count_pairs(theirs, ours, (side, side))
 
 
 def jaccards(

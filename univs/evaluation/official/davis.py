@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from univs.evaluation.benchmarks import BENCHMARKS
 from univs.evaluation.objects import LabelMap, ObjectPartial, evaluate_label_maps
 from univs.evaluation.official.case import OfficialBenchmark, ScoreOptions
@@ -119,11 +117,12 @@ def _judge_2016(video: LabelVideo) -> ObjectPartial:
 
 def without_void(labels: LabelMap) -> LabelMap:
     """Make void background."""
-    return np.where(labels == VOID, 0, labels).astype(np.uint8)
+    kept: LabelMap = labels * (labels != VOID)
+    return kept
 
 
 def _binary(labels: LabelMap) -> LabelMap:
-    return (labels > 0).view(np.uint8)
+    return (labels > 0).view("uint8")
 
 
 def _benchmark(year: int, title: str) -> OfficialBenchmark:

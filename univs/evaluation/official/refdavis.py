@@ -66,7 +66,7 @@ def _judge(sequence: Sequence[LabelVideo]) -> RefDavisPartial:
         theirs = trace_map(without_void(raw))
         for k, (ours, _) in enumerate(maps):
             num_ours[k] = max(num_ours[k], _highest(sequence[k], len(scores[k]), ours))
-            cut = trace_map(np.where(raw == VOID, 0, ours).astype(np.uint8))
+            cut = trace_map(ours * (raw != VOID))
             scores[k].append(compare_label_pairs(cut, theirs, max(_MOST_OBJECTS, num_theirs), num_theirs))
     return tuple(
         _assign(sequence[k].name, np.stack(scores[k], axis=-1)[:, : max(num_ours[k], num_theirs)])
