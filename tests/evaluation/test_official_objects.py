@@ -1,5 +1,5 @@
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import object_cases as cases
@@ -8,8 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from univs.evaluation.benchmarks import BENCHMARKS, evaluate_video
 from univs.evaluation.official.case import ScoreOptions
 from univs.evaluation.official.catalog import OFFICIAL, open_case
+from univs.label_spaces import builtin_spaces
+from univs.predictions import ObjectVideo
 
 EVERY = pytest.mark.parametrize("name", cases.BENCHMARKS)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -269,6 +272,34 @@ def test_shown_frames_fit_each_other(name, tmp_path):
     assert shown.truth.masks.shape[1:] == (2, 24, 48)
     assert [frame.shape for frame in shown.frames] == [(24, 48, 3)] * 2
     assert shown.truth.masks.any()
+
+
+def _videos(world, benchmark):
+    """Truth and prediction of a world, as inference hands them over."""
+    for name in world.truth:
+        truth, prediction = (
+            ObjectVideo(
+                video_id=name,
+                object_ids=tuple(str(n + 1) for n in range(len(world.kinds))),
+                masks=np.stack([maps[name] == n + 1 for n in range(len(world.kinds))]),
+                frame_names=tuple(cases.stem(t) for t in range(len(maps[name]))),
+                labels=tuple(cases.CLASSES[kind] for kind in world.kinds) if benchmark == "viposeg" else (),
+            )
+            for maps in (world.truth, world.prediction)
+        )
+        yield prediction, truth
+
+
+@pytest.mark.parametrize("name", ["davis_2017", "mose", "ytvos_2018", "viposeg"])
+def test_files_score_as_what_inference_hands_over(name, tmp_path):
+    world = cases.draw_world(np.random.default_rng(5))
+    case = _open(cases.write_case(tmp_path, name, world), name)
+    labels = builtin_spaces()["vipseg"].labels
+    spec = BENCHMARKS[name]
+    own = [evaluate_video(spec, ours, truth, labels) for ours, truth in _videos(world, name)]
+    for ours, theirs in zip(own, _compare(case), strict=True):
+        for found, expected in zip(asdict(ours).values(), asdict(theirs).values(), strict=True):
+            np.testing.assert_array_equal(found, expected)
 
 
 def test_unknown_mend_is_refused(tmp_path):

@@ -3,7 +3,7 @@
 Legend: R rows, one per object and judged frame.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 
 from univs.evaluation.boundary_iou import compare_bands
 from univs.evaluation.jaccard import mean_of
+from univs.evaluation.objects import check_objects
 from univs.label_spaces import builtin_spaces
+from univs.labels import LabelSpace
+from univs.predictions import ObjectVideo
 
 SUBSETS = ("thing_seen", "thing_unseen", "stuff_seen", "stuff_unseen")
 MEASURES = ("miou", "biou")
@@ -78,6 +81,36 @@ def evaluate_followed(
         num_followed=columns[3],
         scores=np.concatenate(scores, axis=1),
     )
+
+
+def evaluate_followed_masks(
+    prediction: ObjectVideo, truth: ObjectVideo, labels: LabelSpace
+) -> FollowedPartial:
+    """Score one video's objects, each in all frames after the first in which the truth shows it.
+
+    Raises:
+        ValueError: the prediction lacks a frame or is of another size.
+    """
+    check_objects(prediction, truth, truth.frame_names)
+    ids = [int(object_id) for object_id in truth.object_ids]
+    starts = [np.flatnonzero([*mask.any(axis=(1, 2)), True])[0] for mask in truth.masks]
+
+    def frames() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8], Sequence[int]]]:
+        for t, name in enumerate(truth.frame_names):
+            ours = to_label_map(prediction, prediction.frame_names.index(name))
+            followed = tuple(i for i, start in zip(ids, starts, strict=True) if start < t)
+            yield ours, to_label_map(truth, t), followed
+
+    categories = [labels.categories[label].category_id for label in truth.labels]
+    return evaluate_followed(truth.video_id, frames(), dict(zip(ids, categories, strict=True)))
+
+
+def to_label_map(video: ObjectVideo, frame_index: int) -> NDArray[np.uint8]:
+    """Paint the masks of one frame by object id, [H, W]; where masks overlap, the last is kept."""
+    painted = np.zeros(video.masks.shape[2:], np.uint8)
+    for object_id, mask in zip(video.object_ids, video.masks[:, frame_index], strict=True):
+        painted[mask] = int(object_id)
+    return painted
 
 
 def score_followed(partials: Sequence[FollowedPartial]) -> dict[str, float]:

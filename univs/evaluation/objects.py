@@ -15,8 +15,10 @@ from univs.evaluation.boundary import Points, boundary_f, matching_radius, trace
 from univs.evaluation.jaccard import SequenceStatistics, count_overlaps, jaccards, mean_of, summarize
 from univs.predictions import ObjectVideo
 
-Protocol = Literal["davis", "referring"]
-"""DAVIS leaves out the first frame, whose masks are given, and the last; RefVOS takes every frame."""
+Protocol = Literal["davis", "mose", "appearing", "referring"]
+"""DAVIS leaves out the first frame, whose masks are given, and the last; RefVOS takes every frame. MOSE is as
+DAVIS, but an object counts from the first of these frames that shows it, on either side, if ground truth ever
+does. Objects that may appear late (YouTube-VOS) count after the first frame that shows them."""
 
 LabelMap = NDArray[np.uint8]
 """[H, W] object ids, 0 for none."""
@@ -115,23 +117,24 @@ def evaluate_objects(prediction: ObjectVideo, truth: ObjectVideo, protocol: Prot
     Raises:
         ValueError: the prediction lacks a frame, is of another size, or has an object the truth lacks.
     """
-    frames = truth.frame_names[1:-1] if protocol == "davis" else truth.frame_names
+    frames = truth.frame_names[1:-1] if protocol in ("davis", "mose") else truth.frame_names
     if not frames:
         raise ValueError(
             f"video {truth.video_id!r}: {len(truth.frame_names)} frames leave none to judge by {protocol!r}"
         )
-    _check(prediction, truth, frames)
-    ours = [prediction.frame_names.index(name) for name in frames]
-    theirs = [truth.frame_names.index(name) for name in frames]
-    scores = np.zeros((2, len(truth.object_ids), len(frames)))
-    empty = np.zeros(truth.masks.shape[2:], bool)
-    for n, object_id in enumerate(truth.object_ids):
-        found = prediction.object_ids.index(object_id) if object_id in prediction.object_ids else None
-        for v, (t, s) in enumerate(zip(ours, theirs, strict=True)):
-            mask = empty if found is None else prediction.masks[found, t]
-            scores[:, n, v] = _compare_masks(mask, truth.masks[n, s])
+    check_objects(prediction, truth, frames)
+    scores = np.asarray(
+        [
+            _evaluate_object(_mask_pairs(prediction, truth, name, frames), protocol)
+            for name in truth.object_ids
+        ]
+    ).reshape(len(truth.object_ids), len(frames), 2)
+    judged = np.flatnonzero(~np.isnan(scores).all(axis=(1, 2)))
     return ObjectPartial(
-        video_id=truth.video_id, object_ids=truth.object_ids, jaccards=scores[0], boundaries=scores[1]
+        video_id=truth.video_id,
+        object_ids=tuple(truth.object_ids[n] for n in judged),
+        jaccards=scores[judged, :, 0],
+        boundaries=scores[judged, :, 1],
     )
 
 
@@ -151,6 +154,38 @@ def object_means(partial: ObjectPartial) -> Iterator[tuple[str, float, float]]:
     """Give the means of J and F of every object over the frames in which it counts."""
     for object_id, j, f in zip(partial.object_ids, partial.jaccards, partial.boundaries, strict=True):
         yield object_id, mean_of(j[~np.isnan(j)]), mean_of(f[~np.isnan(f)])
+
+
+def _mask_pairs(
+    prediction: ObjectVideo, truth: ObjectVideo, object_id: str, frames: Sequence[str]
+) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Pair the predicted and true masks of one object in some frames."""
+    theirs = truth.masks[truth.object_ids.index(object_id)]
+    at = [(prediction.frame_names.index(name), truth.frame_names.index(name)) for name in frames]
+    if object_id not in prediction.object_ids:
+        return [(np.zeros_like(theirs[s]), theirs[s]) for _, s in at]
+    ours = prediction.masks[prediction.object_ids.index(object_id)]
+    return [(ours[t], theirs[s]) for t, s in at]
+
+
+def _evaluate_object(
+    pairs: Sequence[tuple[NDArray[np.bool_], NDArray[np.bool_]]], protocol: Protocol
+) -> NDArray[np.float64]:
+    """Give J and F of one object, [V, 2]; NaN where it does not count."""
+    scores = np.asarray([_compare_masks(*pair) for pair in pairs])
+    shown = np.asarray([[mask.any() for mask in pair] for pair in pairs])
+    scores[~_is_counted(shown, protocol)] = np.nan
+    return scores
+
+
+def _is_counted(shown: NDArray[np.bool_], protocol: Protocol) -> NDArray[np.bool_]:
+    """Say in which frames an object counts that prediction and truth show as [V, 2] says."""
+    if protocol == "mose":
+        return np.logical_or.accumulate(shown.any(axis=1)) & shown[:, 1].any()
+    if protocol == "appearing":
+        seen = np.logical_or.accumulate(shown[:, 1])
+        return np.concatenate((np.zeros(1, bool), seen[:-1]))
+    return np.ones(len(shown), bool)
 
 
 def _compare_masks(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -179,7 +214,12 @@ def _mean_statistics(rows: Sequence[SequenceStatistics]) -> SequenceStatistics:
     )
 
 
-def _check(prediction: ObjectVideo, truth: ObjectVideo, frames: Sequence[str]) -> None:
+def check_objects(prediction: ObjectVideo, truth: ObjectVideo, frames: Sequence[str]) -> None:
+    """Refuse a prediction that lacks one of ``frames``, is of another size or has an object the truth lacks.
+
+    Raises:
+        ValueError: so it is.
+    """
     missing = sorted(set(frames) - set(prediction.frame_names))
     if missing:
         raise ValueError(
