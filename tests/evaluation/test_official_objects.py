@@ -173,7 +173,10 @@ def test_ids_beyond_those_allowed_are_refused(name, number, message, tmp_path):
 def test_ground_truth_of_another_benchmark_is_told(name, tmp_path):
     other = "viposeg" if name != "viposeg" else "davis_2017"
     folders = _write(tmp_path, name)
-    with pytest.raises(ValueError, match=rf"expected the ground truth of {other}: .*it looks like .*{name}"):
+    with pytest.raises(
+        ValueError,
+        match=rf"no .*valid.* or .*, expected the ground truth of {other}: .*it looks like .*{name}",
+    ):
         _open(folders, other)
 
 

@@ -43,8 +43,9 @@ def open_case(benchmark: OfficialBenchmark, gt: Path, pred: Path, options: Score
             raise ValueError(f"{flag} {folder}: no such folder")
     unmarked = [mark for mark in benchmark.marks if not _matches(gt, mark)]
     if unmarked:
+        ways = " or ".join(unmarked[0].split("|"))
         raise ValueError(
-            f"--gt {gt}: no {unmarked[0]}, expected the ground truth of {benchmark.name}: "
+            f"--gt {gt}: no {ways}, expected the ground truth of {benchmark.name}: "
             f"{benchmark.gt_layout}{_guess(benchmark, gt)}"
         )
     unknown = [mend for mend in options.mends if mend not in benchmark.mends]
