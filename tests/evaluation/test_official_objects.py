@@ -175,7 +175,7 @@ def test_ground_truth_of_another_benchmark_is_told(name, tmp_path):
     folders = _write(tmp_path, name)
     with pytest.raises(
         ValueError,
-        match=rf"no .*valid.* or .*, expected the ground truth of {other}: .*it looks like .*{name}",
+        match=rf"no .* or .*, expected the ground truth of {other}: .*it looks like .*{name}",
     ):
         _open(folders, other)
 
