@@ -74,3 +74,5 @@ class ObjectVideo:
     """[N, T, H, W]."""
     frame_names: tuple[str, ...]
     """File stems, in order; what the submission trees are named by."""
+    labels: tuple[int, ...] = ()
+    """0-based labels of the objects, in ground truth of benchmarks with classes."""

@@ -25,6 +25,10 @@ _PUBLISHED: Mapping[str, InferenceConfig] = {
     "vspw": vss_defaults(),
     "davis_2017": vos_defaults(),
     "davis_2016": vos_defaults(),
+    "mose": vos_defaults(),
+    "ytvos_2018": vos_defaults(),
+    "ytvos_2019": vos_defaults(),
+    "viposeg": vos_defaults(),
     "refytvos": refvos_defaults(),
 }
 

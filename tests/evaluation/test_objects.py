@@ -75,6 +75,44 @@ def test_bad_object_prediction_raises(change, message):
         evaluate_objects(replace(_video(), **change), _video(), "davis")
 
 
+def _shown(name, truth_frames, our_frames, num_frames=6):
+    """One object, the same box wherever a side shows it."""
+    box = np.zeros((24, 32), bool)
+    box[4:12, 6:20] = True
+    return tuple(
+        ObjectVideo(
+            video_id="v",
+            object_ids=(name,),
+            masks=np.stack([box & (t in frames) for t in range(num_frames)])[None],
+            frame_names=tuple(f"{t:05d}" for t in range(num_frames)),
+        )
+        for frames in (our_frames, truth_frames)
+    )
+
+
+@pytest.mark.parametrize(
+    ("protocol", "truth_frames", "our_frames", "expected"),
+    [
+        ("davis", (0, 3), (0, 2), [1, 0, 0, 1]),
+        ("mose", (0, 3), (0, 2), [np.nan, 0, 0, 1]),
+        ("mose", (0, 3), (0, 3, 4), [np.nan, np.nan, 1, 0]),
+        ("appearing", (1, 3), (1, 2), [np.nan, np.nan, 0, 0, 1, 1]),
+        ("referring", (1, 3), (1, 2), [1, 1, 0, 0, 1, 1]),
+    ],
+)
+def test_protocols_say_in_which_frames_an_object_counts(protocol, truth_frames, our_frames, expected):
+    partial = evaluate_objects(*_shown("1", truth_frames, our_frames), protocol)
+    np.testing.assert_array_equal(partial.jaccards, [expected])
+    np.testing.assert_array_equal(np.isnan(partial.boundaries), [np.isnan(expected)])
+
+
+@pytest.mark.parametrize(("protocol", "truth_frames"), [("mose", (0, 5)), ("appearing", (5,))])
+def test_object_that_never_counts_is_left_out(protocol, truth_frames):
+    partial = evaluate_objects(*_shown("1", truth_frames, (2,)), protocol)
+    assert partial.object_ids == ()
+    assert partial.jaccards.shape[0] == 0
+
+
 def test_video_of_two_frames_leaves_nothing_to_evaluate():
     with pytest.raises(ValueError, match="2 frames"):
         evaluate_objects(_video(2), _video(2), "davis")

@@ -5,6 +5,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from univs.evaluation.benchmarks import BENCHMARKS, evaluate_video, truth_of
+from univs.evaluation.truth import evaluated_objects
 from univs.inference.benchmarks import first_masks, frame_stems, predict
 from univs.inference.config import (
     image_defaults,
@@ -29,6 +30,10 @@ CONFIGS = {
     "vspw": replace(vss_defaults(), **SIZES, frames_per_clip=3, clip_stride=3),
     "davis_2017": replace(vos_defaults(), **SIZES, frames_per_clip=3, overlap_threshold=0.0),
     "davis_2016": replace(vos_defaults(), **SIZES, frames_per_clip=3, overlap_threshold=0.0),
+    **{
+        name: replace(vos_defaults(), **SIZES, frames_per_clip=3, overlap_threshold=0.0)
+        for name in ("mose", "ytvos_2018", "ytvos_2019", "viposeg")
+    },
     "refytvos": replace(refvos_defaults(), **SIZES, frames_per_clip=3, overlap_threshold=0.0),
 }
 TYPES = {
@@ -40,6 +45,10 @@ TYPES = {
     "vspw": SemanticVideo,
     "davis_2017": ObjectVideo,
     "davis_2016": ObjectVideo,
+    "mose": ObjectVideo,
+    "ytvos_2018": ObjectVideo,
+    "ytvos_2019": ObjectVideo,
+    "viposeg": ObjectVideo,
     "refytvos": ObjectVideo,
 }
 
@@ -117,11 +126,19 @@ def test_every_benchmark_gets_the_prediction_it_scores(model, make_frames, label
 
 
 def move_objects(record, name):
-    """Change all annotation that the model must not see: for VOS what comes after the first frame."""
+    """Change all annotation that the model must not see: for VOS what comes after the first masks."""
+    if BENCHMARKS[name].family in ("appearing_objects", "followed_objects"):
+        return replace(record, objects=tuple(move_later(track) for track in record.objects))
     num_given = 1 if name.startswith("davis") else 0
     moved = [encode(30, 50)] * (record.num_frames - num_given)
     tracks = [make_track(o.object_id, [*o.rles[:num_given], *moved]) for o in record.objects]
     return replace(record, objects=tuple(tracks[:1] if num_given else tracks))
+
+
+def move_later(track):
+    num_given = track.states.index("V") + 1
+    moved = [encode(30, 50)] * (len(track.rles) - num_given)
+    return make_track(track.object_id, [*track.rles[:num_given], *moved], track.category_id)
 
 
 def test_object_keeps_the_mask_it_is_given_by(model, make_frames):
@@ -136,12 +153,21 @@ def test_object_keeps_the_mask_it_is_given_by(model, make_frames):
 def test_objects_that_come_later_are_followed_up_to_the_largest_id_of_the_first_frame():
     """DAVIS counts objects so and refuses results with others."""
     record = record_for("davis_2017")
-    assert list(first_masks(record)) == ["1"]
+    assert list(first_masks(record, evaluated_objects(record))) == ["1"]
     swapped = replace(
         record,
         objects=(replace(record.objects[0], source_id="2"), replace(record.objects[1], source_id="1")),
     )
-    assert {name: given.frame_index for name, given in first_masks(swapped).items()} == {"1": 2, "2": 0}
+    found = first_masks(swapped, evaluated_objects(swapped))
+    assert {name: given.frame_index for name, given in found.items()} == {"1": 2, "2": 0}
+
+
+def test_objects_that_come_later_are_all_followed_where_a_benchmark_has_such(model, make_frames, label_space):
+    record = record_for("ytvos_2018")
+    for name in ("mose", "ytvos_2018", "viposeg"):
+        prediction = run(model, name, record, make_frames(NUM_FRAMES), label_space)
+        assert prediction.object_ids == ("1", "2")
+        assert not prediction.masks[1, :2].any()
 
 
 def test_expressions_are_named_by_their_official_ids(model, make_frames):

@@ -10,9 +10,12 @@ from types import MappingProxyType
 from typing import Literal, TypeVar
 
 from univs.data.chunks import join_chunks
+from univs.evaluation.followed import METRICS as FOLLOWED_METRICS
+from univs.evaluation.followed import RATES as FOLLOWED_RATES
+from univs.evaluation.followed import FollowedPartial, evaluate_followed_masks, score_followed
 from univs.evaluation.histogram import SegmentPairs, count_segment_pairs
 from univs.evaluation.instance import InstancePartial, evaluate_instances, score_instances
-from univs.evaluation.objects import ObjectPartial, evaluate_objects, score_objects
+from univs.evaluation.objects import ObjectPartial, Protocol, evaluate_objects, score_objects
 from univs.evaluation.panoptic import (
     VIDEO_WINDOWS,
     PanopticPartial,
@@ -23,6 +26,7 @@ from univs.evaluation.panoptic import (
 from univs.evaluation.semantic import SemanticPartial, evaluate_semantic, score_semantic
 from univs.evaluation.tracking import TrackingPartial, evaluate_tracking, score_tracking
 from univs.evaluation.truth import (
+    appearing_truth,
     expression_truth,
     instance_truth,
     object_truth,
@@ -33,7 +37,18 @@ from univs.labels import LabelSpace
 from univs.predictions import InstanceVideo, ObjectVideo, PanopticVideo, SemanticVideo
 from univs.schema import VideoRecord
 
-Family = Literal["image_panoptic", "video_panoptic", "instance", "semantic", "objects", "expressions"]
+Family = Literal[
+    "image_panoptic",
+    "video_panoptic",
+    "instance",
+    "semantic",
+    "objects",
+    "appearing_objects",
+    "followed_objects",
+    "expressions",
+]
+"""The objects of ``objects`` are all there in the first frame; others may appear later, and
+``followed_objects`` are things and stuff with classes."""
 Prediction = PanopticVideo | InstanceVideo | SemanticVideo | ObjectVideo
 
 
@@ -48,6 +63,10 @@ class BenchmarkSpec:
     """Names of the scores, those that papers print first."""
     primary: str
     """The score that ranks models."""
+    protocol: Protocol = "davis"
+    """In which frames objects count, in families of objects and expressions."""
+    rates: frozenset[str] = frozenset()
+    """Metrics that are no percentages."""
 
     def __post_init__(self) -> None:
         """Refuse a primary score that is not measured."""
@@ -64,7 +83,14 @@ class VideoPanopticPartial:
     tracking: TrackingPartial
 
 
-Partial = PanopticPartial | VideoPanopticPartial | InstancePartial | SemanticPartial | ObjectPartial
+Partial = (
+    PanopticPartial
+    | VideoPanopticPartial
+    | InstancePartial
+    | SemanticPartial
+    | ObjectPartial
+    | FollowedPartial
+)
 
 _Kind = TypeVar("_Kind")
 _IMAGE_METRICS = tuple(
@@ -106,7 +132,38 @@ BENCHMARKS: Mapping[str, BenchmarkSpec] = MappingProxyType(
             ),
             BenchmarkSpec(name="davis_2017", family="objects", metrics=_REGION_METRICS, primary="jf"),
             BenchmarkSpec(name="davis_2016", family="objects", metrics=_REGION_METRICS, primary="jf"),
-            BenchmarkSpec(name="refytvos", family="expressions", metrics=("j", "f", "jf"), primary="jf"),
+            BenchmarkSpec(
+                name="mose",
+                family="appearing_objects",
+                metrics=_REGION_METRICS[:3],
+                primary="jf",
+                protocol="mose",
+            ),
+            *(
+                # Seen and unseen categories are not told apart: releases do not say which is which.
+                BenchmarkSpec(
+                    name=name,
+                    family="appearing_objects",
+                    metrics=_REGION_METRICS[:3],
+                    primary="jf",
+                    protocol="appearing",
+                )
+                for name in ("ytvos_2018", "ytvos_2019")
+            ),
+            BenchmarkSpec(
+                name="viposeg",
+                family="followed_objects",
+                metrics=FOLLOWED_METRICS,
+                primary="g",
+                rates=FOLLOWED_RATES,
+            ),
+            BenchmarkSpec(
+                name="refytvos",
+                family="expressions",
+                metrics=_REGION_METRICS[:3],
+                primary="jf",
+                protocol="referring",
+            ),
         )
     }
 )
@@ -131,6 +188,10 @@ def truth_of(
             return semantic_truth((record,), _need(spec, labels))
         case "objects":
             return object_truth((record,))
+        case "appearing_objects":
+            return appearing_truth((record,))
+        case "followed_objects":
+            return appearing_truth((record,), _need(spec, labels))
         case "expressions":
             return expression_truth((record,))
 
@@ -156,10 +217,14 @@ def evaluate_video(
             return evaluate_semantic(
                 _typed(prediction, SemanticVideo), _typed(truth, SemanticVideo), num_classes
             )
-        case "objects":
-            return evaluate_objects(_typed(prediction, ObjectVideo), _typed(truth, ObjectVideo), "davis")
-        case "expressions":
-            return evaluate_objects(_typed(prediction, ObjectVideo), _typed(truth, ObjectVideo), "referring")
+        case "objects" | "appearing_objects" | "expressions":
+            return evaluate_objects(
+                _typed(prediction, ObjectVideo), _typed(truth, ObjectVideo), spec.protocol
+            )
+        case "followed_objects":
+            return evaluate_followed_masks(
+                _typed(prediction, ObjectVideo), _typed(truth, ObjectVideo), _need(spec, labels)
+            )
 
 
 def evaluate_segment_pairs(pairs: SegmentPairs, labels: LabelSpace) -> VideoPanopticPartial:
@@ -174,7 +239,10 @@ def evaluate_segment_pairs(pairs: SegmentPairs, labels: LabelSpace) -> VideoPano
 def score(
     spec: BenchmarkSpec, partials: Sequence[Partial], labels: LabelSpace | None = None
 ) -> dict[str, float]:
-    """Merge the partials of all videos into ``spec.metrics``, in percent; NaN where nothing was measured.
+    """Merge the partials of all videos into ``spec.metrics``, in percent but for ``spec.rates``.
+
+    NaN where nothing was measured; the decay of DAVIS is that of the official script, which is NaN or wrong
+    from 256 frames on.
 
     The order of the partials does not matter.
 
@@ -194,11 +262,16 @@ def score(
         case "semantic":
             semantic = score_semantic([_typed(part, SemanticPartial) for part in partials])
             values = (semantic.miou, *semantic.consistency, semantic.fwiou, semantic.macc, semantic.pacc)
-        case "objects" | "expressions":
+        case "objects" | "appearing_objects" | "expressions":
             objects = score_objects([_typed(part, ObjectPartial) for part in partials])
             j, f = objects.j, objects.f
             values = (j.mean, f.mean, objects.jf, j.recall, j.decay, f.recall, f.decay)[: len(spec.metrics)]
-    return {name: 100 * float(value) for name, value in zip(spec.metrics, values, strict=True)}
+        case "followed_objects":
+            values = tuple(score_followed([_typed(part, FollowedPartial) for part in partials]).values())
+    return {
+        name: float(value) * (1 if name in spec.rates else 100)
+        for name, value in zip(spec.metrics, values, strict=True)
+    }
 
 
 def score_each_video(

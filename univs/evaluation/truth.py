@@ -5,6 +5,7 @@ Legend: T frames, N objects or expressions, H, W size.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -86,19 +87,42 @@ def object_truth(chunks: Sequence[VideoRecord]) -> ObjectVideo:
     return _object_video(record, [o.source_id for o in chosen], [_masks(record, (o,)) for o in chosen])
 
 
+def appearing_truth(chunks: Sequence[VideoRecord], labels: LabelSpace | None = None) -> ObjectVideo:
+    """Take the masks of all objects, whenever they appear, with their labels if there is a label space.
+
+    Raises:
+        ValueError: masks are withheld, ids are not numbers, or an object's category is not in ``labels``.
+    """
+    record = _full_record(chunks)
+    chosen = appearing_objects(record)
+    video = _object_video(record, [o.source_id for o in chosen], [_masks(record, (o,)) for o in chosen])
+    if labels is None:
+        return video
+    return replace(video, labels=tuple(_label(record, o, labels) for o in chosen))
+
+
+def appearing_objects(record: VideoRecord) -> tuple[ObjectTrack, ...]:
+    """Give all objects, by id.
+
+    Raises:
+        ValueError: ids are not numbers.
+    """
+    if not all(o.source_id.isdecimal() for o in record.objects):
+        raise ValueError(f"{_name(record)}: object ids must be numbers, as in palette PNGs")
+    return tuple(sorted(record.objects, key=lambda o: int(o.source_id)))
+
+
 def evaluated_objects(record: VideoRecord) -> tuple[ObjectTrack, ...]:
     """Give the objects that DAVIS evaluates, by id; a result with any other object is refused.
 
     Raises:
         ValueError: ids are not numbers, or the first frame shows no object.
     """
-    if not all(o.source_id.isdecimal() for o in record.objects):
-        raise ValueError(f"{_name(record)}: object ids must be numbers, as in palette PNGs")
-    given = [int(o.source_id) for o in record.objects if _first_frame(o) == 0]
+    every = appearing_objects(record)
+    given = [int(o.source_id) for o in every if _first_frame(o) == 0]
     if not given:
         raise ValueError(f"{_name(record)}: the first frame shows no object, so none can be followed")
-    chosen = [o for o in record.objects if int(o.source_id) <= max(given)]
-    return tuple(sorted(chosen, key=lambda o: int(o.source_id)))
+    return tuple(o for o in every if int(o.source_id) <= max(given))
 
 
 def expression_truth(chunks: Sequence[VideoRecord]) -> ObjectVideo:

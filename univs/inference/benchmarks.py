@@ -1,10 +1,12 @@
 """Predict one video of a benchmark: which task answers which family of benchmarks, and with what prompts."""
 
+from collections.abc import Sequence
+
 import torch
 
 from univs.data.masks import decode_rle
 from univs.evaluation.benchmarks import Family, Prediction
-from univs.evaluation.truth import evaluated_objects
+from univs.evaluation.truth import appearing_objects, evaluated_objects
 from univs.inference.config import InferenceConfig
 from univs.inference.frames import FrameSource, VideoInput
 from univs.inference.given import FirstMask
@@ -16,7 +18,7 @@ from univs.inference.vps import segment_vps
 from univs.inference.vss import segment_vss
 from univs.labels import LabelSpace
 from univs.model.univs import UniVS
-from univs.schema import VISIBLE, VideoRecord
+from univs.schema import VISIBLE, ObjectTrack, VideoRecord
 
 
 def predict(
@@ -35,11 +37,16 @@ def predict(
     """
     generator = torch.Generator().manual_seed(seed)
     video = VideoInput(video_id=record.item_id, frames=frames, frame_names=frame_stems(record))
-    if family == "objects":
-        return segment_vos(model, video, first_masks(record), config, generator)
-    if family == "expressions":
-        expressions = {entry.expression_id: entry.text for entry in record.expressions}
-        return segment_refvos(model, video, expressions, config, generator)
+    match family:
+        case "objects":
+            given = first_masks(record, evaluated_objects(record))
+            return segment_vos(model, video, given, config, generator)
+        case "appearing_objects" | "followed_objects":
+            given = first_masks(record, appearing_objects(record))
+            return segment_vos(model, video, given, config, generator)
+        case "expressions":
+            expressions = {entry.expression_id: entry.text for entry in record.expressions}
+            return segment_refvos(model, video, expressions, config, generator)
     if labels is None:
         raise ValueError(f"{record.dataset}/{record.item_id}: a benchmark with classes needs its label space")
     match family:
@@ -53,10 +60,10 @@ def predict(
             return segment_vss(model, video, labels, config)
 
 
-def first_masks(record: VideoRecord) -> dict[str, FirstMask]:
-    """Give every object that is evaluated by its mask in the first frame that shows it."""
+def first_masks(record: VideoRecord, objects: Sequence[ObjectTrack]) -> dict[str, FirstMask]:
+    """Give objects by their masks in the first frame that shows them."""
     found = {}
-    for track in evaluated_objects(record):
+    for track in objects:
         start = track.states.find(VISIBLE)
         counts = track.rles[start] if start >= 0 else None
         if counts is not None:

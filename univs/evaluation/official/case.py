@@ -92,7 +92,7 @@ class OfficialBenchmark:
     pred_layout: str
     """Files of the predictions, relative to ``--pred``."""
     marks: tuple[str, ...]
-    """Patterns below ``--gt`` that all match where the ground truth is this benchmark's."""
+    """Patterns below ``--gt`` that all match where the ground truth is this benchmark's; ``a|b``: either."""
     open: Callable[[Path, Path, ScoreOptions], Case]
     mends: Mapping[str, str] = field(default_factory=dict)
     """Quirks of the official evaluator that can be mended, and what is measured then."""

@@ -6,14 +6,35 @@ from types import MappingProxyType
 
 from univs.evaluation.official.case import Case, OfficialBenchmark, ScoreOptions
 from univs.evaluation.official.coco_panoptic import ADE20K_PANOPTIC, COCO_PANOPTIC
+from univs.evaluation.official.davis import DAVIS_2016, DAVIS_2017
+from univs.evaluation.official.mose import MOSE
+from univs.evaluation.official.refdavis import REFDAVIS
+from univs.evaluation.official.refytvos import REFYTVOS
 from univs.evaluation.official.semantic_images import ADE20K, COCO_SEMANTIC
+from univs.evaluation.official.viposeg import VIPOSEG
 from univs.evaluation.official.vipseg import VIPSEG
 from univs.evaluation.official.vspw import VSPW
+from univs.evaluation.official.ytvos import YTVOS_2018, YTVOS_2019
 
 OFFICIAL: Mapping[str, OfficialBenchmark] = MappingProxyType(
     {
         benchmark.name: benchmark
-        for benchmark in (VIPSEG, VSPW, COCO_PANOPTIC, COCO_SEMANTIC, ADE20K, ADE20K_PANOPTIC)
+        for benchmark in (
+            COCO_PANOPTIC,
+            COCO_SEMANTIC,
+            ADE20K,
+            ADE20K_PANOPTIC,
+            VIPSEG,
+            VSPW,
+            DAVIS_2016,
+            DAVIS_2017,
+            MOSE,
+            YTVOS_2018,
+            YTVOS_2019,
+            REFDAVIS,
+            REFYTVOS,
+            VIPOSEG,
+        )
     }
 )
 
@@ -30,8 +51,9 @@ def open_case(benchmark: OfficialBenchmark, gt: Path, pred: Path, options: Score
             raise ValueError(f"{flag} {folder}: no such folder")
     unmarked = [mark for mark in benchmark.marks if not _matches(gt, mark)]
     if unmarked:
+        ways = " or ".join(unmarked[0].split("|"))
         raise ValueError(
-            f"--gt {gt}: no {unmarked[0]}, expected the ground truth of {benchmark.name}: "
+            f"--gt {gt}: no {ways}, expected the ground truth of {benchmark.name}: "
             f"{benchmark.gt_layout}{_guess(benchmark, gt)}"
         )
     unknown = [mend for mend in options.mends if mend not in benchmark.mends]
@@ -51,4 +73,4 @@ def _guess(benchmark: OfficialBenchmark, gt: Path) -> str:
 
 
 def _matches(folder: Path, pattern: str) -> bool:
-    return any(True for _ in folder.glob(pattern))
+    return any(True for way in pattern.split("|") for _ in folder.glob(way))
