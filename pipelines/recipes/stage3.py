@@ -58,7 +58,10 @@ def swin_tiny() -> StageConfig:
 
 def swin_base() -> StageConfig:
     """Train UniVS Swin-B on 7-frame videos as clips of 5, its backbone frozen, on 4 GPUs."""
-    return _released(stage2.swin_base(), max_long_edge_px=1333)
+    config = _released(stage2.swin_base(), max_long_edge_px=1333)
+    # As the original trained this one size: more referring images, frames closer together.
+    sources = video_sources(config.train.frames_per_clip, referring_images=0.75, range_frames=20)
+    return replace(config, sources=sources)
 
 
 def swin_large() -> StageConfig:

@@ -67,13 +67,24 @@ RELEASED_WEIGHTS = {
 RELEASED_WEIGHTS["stage3"] = RELEASED_WEIGHTS["stage2"] | {"refcoco": 0.35, "refytvos": 0.5}
 
 
-@pytest.mark.parametrize("script", STAGES)
-def test_full_size_mixture_is_the_original_one(script):
+def _weights(config):
     weights = {}
-    for source in STAGES[script]["resnet50"]().sources:
+    for source in config.sources:
         name = "refcoco" if source.dataset.startswith("refcoco") else source.dataset
         weights[name] = weights.get(name, 0) + source.weight
-    assert weights == pytest.approx(RELEASED_WEIGHTS[script])
+    return weights
+
+
+@pytest.mark.parametrize("script", STAGES)
+def test_full_size_mixture_is_the_original_one(script):
+    assert _weights(STAGES[script]["resnet50"]()) == pytest.approx(RELEASED_WEIGHTS[script])
+
+
+def test_swin_base_ends_on_more_referring_images_and_closer_frames():
+    config = stage3.RECIPES["swin_base"]()
+    assert _weights(config) == pytest.approx(RELEASED_WEIGHTS["stage3"] | {"refcoco": 0.75})
+    ranges = {source.dataset: source.frame_range_frames for source in config.sources}
+    assert [ranges[name] for name in ("vipseg", "ytvis_2021", "refytvos", "mose", "ovis")] == [20] * 4 + [10]
 
 
 @pytest.mark.parametrize("name", FULL_SIZE)
