@@ -70,20 +70,23 @@ class _SparseProduct(torch.autograd.Function):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Layout:
-    """Where cells lie in the tables; tensors but ``corners`` broadcast to [S, h, L, K]."""
+    """Where cells lie in the tables.
+
+    Tensors but ``corners`` broadcast to [S, h, L, K], but not along K: loops over four numbers are slow.
+    """
 
     x: Tensor
     y: Tensor
-    """[S, 1, L, 1] center of each cell on every level, in cells from the center of the first."""
+    """[S, 1, L, K] center of each cell on every level, in cells from the center of the first."""
     width: Tensor
     height: Tensor
-    """[L, 1]."""
+    """[h, L, K]."""
     line: Tensor
-    """[L, 1] table rows from one line of a map to the next."""
+    """[h, L, K] table rows from one line of a map to the next."""
     first: Tensor
-    """[h, L, 1] table row of each map's first cell; the heads' tables follow one another."""
+    """[h, L, K] table row of each map's first cell; the heads' tables follow one another."""
     corners: Tensor
-    """[4, L, 1] int32 table rows from a sample's upper left neighbor to all four."""
+    """[4, L, K] int32 table rows from a sample's upper left neighbor to all four."""
     spans: tuple[tuple[int, int], ...]
     """Table rows of each level, border included."""
     num_rows: int
@@ -91,7 +94,7 @@ class _Layout:
 
 
 @lru_cache(maxsize=32)
-def _layout(shapes: Shapes, num_heads: int) -> _Layout:
+def _layout(shapes: Shapes, num_heads: int, num_points: int) -> _Layout:
     bordered = [(height + 2) * (width + 2) for height, width in shapes]
     starts = [sum(bordered[:index]) for index in range(len(bordered) + 1)]
     # The lower neighbors of a sample below the last line weigh nothing, but are read.
@@ -104,14 +107,19 @@ def _layout(shapes: Shapes, num_heads: int) -> _Layout:
         line = width + 2
         heads = torch.arange(num_heads, dtype=torch.float32)[:, None] * num_rows
         corners = torch.stack([torch.zeros_like(line), torch.ones_like(line), line, line + 1])
+
+        def spread(levels: Tensor, num_copies: int) -> Tensor:
+            """Repeat [..., L] to [num_copies, L, K]."""
+            return levels[..., None].expand(num_copies, -1, num_points).contiguous()
+
         return _Layout(
-            x=(centers[:, :1] * width - 0.5)[:, None, :, None],
-            y=(centers[:, 1:] * height - 0.5)[:, None, :, None],
-            width=width[:, None],
-            height=height[:, None],
-            line=line[:, None],
-            first=(heads + torch.tensor(starts[:-1]) + line + 1)[..., None],
-            corners=corners.int()[..., None],
+            x=spread(centers[:, :1] * width - 0.5, len(centers))[:, None],
+            y=spread(centers[:, 1:] * height - 0.5, len(centers))[:, None],
+            width=spread(width, num_heads),
+            height=spread(height, num_heads),
+            line=spread(line, num_heads),
+            first=spread(heads + torch.tensor(starts[:-1]) + line + 1, num_heads),
+            corners=spread(corners.int(), len(corners)),
             spans=tuple(pairwise(starts)),
             num_rows=num_rows,
         )
@@ -122,7 +130,7 @@ def _sample(value: Tensor, offsets: Tensor, weights: Tensor, sizes: list[int]) -
     """Sample in chunks of cells; ``sizes`` lists height and width of each level."""
     shapes = _shapes(sizes)
     num_images, num_cells, num_heads, head_dim = value.shape
-    layout = _layout(shapes, num_heads)
+    layout = _layout(shapes, num_heads, offsets.shape[-2])
     tables = _tables(value, shapes, layout)
     sampled = value.new_empty(num_images, num_cells, num_heads * head_dim)
     for image in range(num_images):
@@ -150,7 +158,7 @@ def _gradients(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Give the gradients of value, offsets and weights from that of the result [N, S, h * d]."""
     shapes = _shapes(sizes)
-    layout = _layout(shapes, value.shape[2])
+    layout = _layout(shapes, value.shape[2], offsets.shape[-2])
     tables = _tables(value, shapes, layout)
     offset_gradients, weight_gradients = torch.empty_like(offsets), torch.empty_like(weights)
     table_gradients = torch.empty_like(tables)
