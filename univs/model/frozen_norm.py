@@ -14,6 +14,8 @@ from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
+from univs.model.recompute import recomputed
+
 
 class FoldedNorm(FrozenBatchNorm2d):
     """A frozen norm that the convolution before it applies."""
@@ -44,7 +46,13 @@ class NormedConv2d(nn.Conv2d):
         self._norm = (norm,)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve and normalize [N, C, H, W]."""
+        """Convolve and normalize [N, C, H, W].
+
+        The scaled weights are not kept for the backward pass: of all layers they are as large as the model.
+        """
+        return recomputed(self._convolve, x) if self.weight.requires_grad else self._convolve(x)
+
+    def _convolve(self, x: Tensor) -> Tensor:
         scale, shift = self._norm[0].scale_and_shift()
         return self._conv_forward(x, self.weight * scale[:, None, None, None], shift)
 

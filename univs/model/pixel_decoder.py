@@ -14,6 +14,7 @@ from univs.config import PixelDecoderConfig
 from univs.model.deformable import DeformableAttention
 from univs.model.linear import feed_forward
 from univs.model.position import Shapes, grid_encoding
+from univs.model.recompute import recomputed
 
 NUM_LEVELS = 3
 
@@ -37,8 +38,11 @@ class PixelDecoderLayer(nn.Module):
 
     def forward(self, x: Tensor, positions: Tensor, shapes: Shapes) -> Tensor:
         """Update the cells [N, S, C]."""
-        x = self.norm1(x + self.self_attn(x, positions, shapes))
+        x = recomputed(self._attend, x, positions, shapes, kept=[torch.ops.univs.deformable_sample.default])
         return self.norm2(x + feed_forward(x, self.linear1, self.linear2))
+
+    def _attend(self, x: Tensor, positions: Tensor, shapes: Shapes) -> Tensor:
+        return self.norm1(x + self.self_attn(x, positions, shapes))
 
 
 class PixelDecoder(nn.Module):
@@ -81,10 +85,18 @@ class PixelDecoder(nn.Module):
         with torch.autocast(maps[0].device.type, enabled=False):
             maps = [feature_map.float() for feature_map in maps]
             levels = self._encode(maps[:0:-1])
-            finest = self.lateral_norm(self.lateral(maps[0]))
-            upsampled = F.interpolate(levels[2], finest.shape[-2:], mode="bilinear", align_corners=False)
-            finest = F.relu(self.output_norm(self.output(finest + upsampled)))
-            return levels, self.mask_features(finest)
+            finest = recomputed(self._refine, maps[0], levels[2])
+            return levels, recomputed(self._finish, finest)
+
+    def _refine(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """Add the level at stride 8 to the map at stride 4 and smooth."""
+        finest = self.lateral_norm(self.lateral(fine))
+        upsampled = F.interpolate(coarse, finest.shape[-2:], mode="bilinear", align_corners=False)
+        return self.output(finest + upsampled)
+
+    def _finish(self, finest: Tensor) -> Tensor:
+        """Turn what ``_refine`` gives into mask features."""
+        return self.mask_features(F.relu(self.output_norm(finest)))
 
     def _encode(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Run the deformable layers over strides 32, 16, 8."""
