@@ -22,8 +22,12 @@ from univs.model.regions import BOX_KIND, MASK_KIND
 from univs.model.types import Features, Predictions, Prompts, TextFeatures, VisualRegions
 
 CASES = case_params("forward_*.npz")
-MAX_EXCUSED = 3
+MAX_EXCUSED = 1
 """Queries of one scenario that may differ because a cell of an attention mask lies on the threshold."""
+EXCUSED_TOLERANCE = 1e-3
+"""How far they may be off: one cell of hundreds that a query looks at moves it no further."""
+AT_THRESHOLD = 2e-5
+"""Mask logits this near 0, of the largest, may have another sign in other rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,8 +207,10 @@ def test_prompts_equal_the_original(path, group, check):
 @pytest.mark.parametrize(("path", "group"), SCENES)
 def test_predictions_of_all_layers_equal_the_original(path, group, note_error):
     case, predictions = encode(path).case, play(path, group).predictions
-    bad, found = set(), 0
+    excused, found = set(), 0
     for index, layer in enumerate(predictions.layers):
+        # A flipped cell counts from the layer on that looks through it.
+        at_threshold = rows_at_threshold(predictions, index)
         prefix = f"{group}/" if index == len(predictions.layers) - 1 else f"{group}/aux{index}/"
         arrays = {"pred_embds": layer.embeddings, "pred_masks": predictions.mask_logits(index)}
         arrays["pred_logits"] = class_logits(path, group, layer)
@@ -213,13 +219,13 @@ def test_predictions_of_all_layers_equal_the_original(path, group, note_error):
                 continue
             deviation = case.deviation(prefix + name, tensor)
             note_error(case.name, f"{short(group)}/{name}", deviation.error)
-            bad |= deviation.bad_rows
+            unexplained = deviation.bad_rows - at_threshold
+            assert not unexplained, f"queries {sorted(unexplained)} of {prefix}{name} differ"
+            assert deviation.error <= EXCUSED_TOLERANCE, f"{prefix}{name} differs by {deviation.error:.1e}"
+            assert deviation.sum_error <= TOLERANCE, f"sum of {prefix}{name}"
+            excused |= deviation.bad_rows
             found += 1
-            if not deviation.bad_rows:
-                assert deviation.sum_error <= TOLERANCE, f"sum of {prefix}{name}"
     assert found
-    excused = bad & near_threshold(predictions)
-    assert bad == excused, f"queries {sorted(bad - excused)} differ"
     if excused:
         note_error(case.name, f"{short(group)}/number of excused queries", len(excused))
     assert len(excused) <= MAX_EXCUSED, f"queries {sorted(excused)} differ by way of their attention masks"
@@ -235,12 +241,12 @@ def class_logits(path, group, layer):
     return text @ expressions(clip).sentences.transpose(1, 2)
 
 
-def near_threshold(predictions):
-    """Find queries with a cell of an attention mask within tolerance of the threshold."""
+def rows_at_threshold(predictions, stop):
+    """Find queries with a cell on the threshold in an attention mask of the layers before ``stop``."""
     rows = set()
-    for index in range(len(predictions.layers) - 1):
+    for index in range(stop):
         logits = attention_logits(predictions, index)
-        near = logits.abs() <= TOLERANCE * logits.abs().max()
+        near = logits.abs() <= AT_THRESHOLD * logits.abs().max()
         rows |= set(near.flatten(2).any(-1)[0].nonzero()[:, 0].tolist())
     return rows
 
@@ -266,7 +272,7 @@ def test_attention_masks_equal_the_original(path, group, note_error):
     for index in range(len(predictions.layers)):
         logits = attention_logits(predictions, index)
         blocked = logits < 0
-        num_near = int((logits.abs() <= TOLERANCE * logits.abs().max()).sum())
+        num_near = int((logits.abs() <= AT_THRESHOLD * logits.abs().max()).sum())
         flips = abs(float(blocked.double().mean()) - float(fractions[index])) * blocked.numel()
         note_error(case.name, f"{short(group)}/attention mask cells", flips / blocked.numel())
         # A fraction in single precision tells cells apart up to 1e-7 of them.
