@@ -19,6 +19,9 @@ from univs.inference.config import (
 _PUBLISHED: Mapping[str, InferenceConfig] = {
     "coco_panoptic": image_defaults(),
     "ytvis_2021": vis_defaults(),
+    "ytvis_2019": vis_defaults(),
+    "ytvis_2022": vis_defaults(),
+    "ovis": replace(vis_defaults(), max_detections=50, class_threshold=0.2),
     "vipseg": vps_defaults(),
     "vspw": vss_defaults(),
     "davis_2017": vos_defaults(),

@@ -94,6 +94,9 @@ def _objects(video_id, maps, ids=(1, 2, 3, 4)):
 MAKERS = {
     "coco_panoptic": _image,
     "ytvis_2021": _instance,
+    "ytvis_2019": _instance,
+    "ytvis_2022": _instance,
+    "ovis": _instance,
     "vipseg": _panoptic,
     "vspw": _semantic,
     "davis_2017": _objects,

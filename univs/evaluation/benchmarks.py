@@ -11,7 +11,13 @@ from typing import Literal, TypeVar
 
 from univs.data.chunks import join_chunks
 from univs.evaluation.histogram import SegmentPairs, count_segment_pairs
-from univs.evaluation.instance import InstancePartial, evaluate_instances, score_instances
+from univs.evaluation.instance import (
+    InstancePartial,
+    evaluate_instances,
+    metric_names,
+    named_scores,
+    score_instances,
+)
 from univs.evaluation.objects import ObjectPartial, evaluate_objects, score_objects
 from univs.evaluation.panoptic import (
     VIDEO_WINDOWS,
@@ -67,6 +73,7 @@ class VideoPanopticPartial:
 Partial = PanopticPartial | VideoPanopticPartial | InstancePartial | SemanticPartial | ObjectPartial
 
 _Kind = TypeVar("_Kind")
+_INSTANCE_METRICS = metric_names()[:5]
 _REGION_METRICS = ("j", "f", "jf", "j_recall", "j_decay", "f_recall", "f_decay")
 
 BENCHMARKS: Mapping[str, BenchmarkSpec] = MappingProxyType(
@@ -79,11 +86,9 @@ BENCHMARKS: Mapping[str, BenchmarkSpec] = MappingProxyType(
                 metrics=("pq", "sq", "rq", "pq_things", "pq_stuff"),
                 primary="pq",
             ),
-            BenchmarkSpec(
-                name="ytvis_2021",
-                family="instance",
-                metrics=("map", "ap50", "ap75", "ar1", "ar10"),
-                primary="map",
+            *(
+                BenchmarkSpec(name=name, family="instance", metrics=_INSTANCE_METRICS, primary="map")
+                for name in ("ytvis_2021", "ytvis_2019", "ytvis_2022", "ovis")
             ),
             BenchmarkSpec(
                 name="vipseg",
@@ -189,7 +194,7 @@ def score(
             values = _score_video_panoptic(partials, _need(spec, labels))
         case "instance":
             instances = score_instances([_typed(part, InstancePartial) for part in partials])
-            values = (instances.ap, instances.ap50, instances.ap75, instances.ar1, instances.ar10)
+            values = tuple(named_scores(instances).values())[: len(spec.metrics)]
         case "semantic":
             semantic = score_semantic([_typed(part, SemanticPartial) for part in partials])
             values = (semantic.miou, *semantic.consistency, semantic.fwiou)
