@@ -3,13 +3,16 @@
 Legend: H, W size.
 """
 
+import gc
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
@@ -27,11 +30,28 @@ def read_json(path: Path) -> Any:
     """
     data = path.read_bytes()
     try:
-        return json.loads(data)
-    except ValueError as error:
-        raise ValueError(
-            f"{path}: {len(data)} bytes that are not whole JSON ({error}); write it again"
-        ) from error
+        with _no_collection():
+            return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return _read_lenient_json(path, data)
+
+
+def find_json(folder: Path, names: Sequence[str], what: str) -> Path:
+    """Find the JSON file of a folder: the first of ``names`` that is there, else the only one.
+
+    Raises:
+        ValueError: there is none, or more than one.
+    """
+    if folder.is_file():
+        return folder
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    found = sorted(folder.glob("*.json"))
+    if len(found) != 1:
+        listed = name_some([path.name for path in found]) if found else "none"
+        raise ValueError(f"{folder}: JSON files: {listed}; expected {what} in {' or '.join(names)}")
+    return found[0]
 
 
 def field_of(row: Mapping[str, Any], key: str, kind: type | tuple[type, ...], where: str) -> Any:
@@ -134,3 +154,25 @@ def settle_missing(where: Path, names: Sequence[str], missing: str) -> tuple[str
             "to score what is missing as empty"
         )
     return tuple(names)
+
+
+def _read_lenient_json(path: Path, data: bytes) -> Any:
+    """Parse what Python writes and strict JSON does not know, NaN for example."""
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: {len(data)} bytes that are not whole JSON ({error}); write it again"
+        ) from error
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep the garbage collector from looking through a growing file again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

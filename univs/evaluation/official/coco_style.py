@@ -1,0 +1,119 @@
+"""What annotation files in COCO's style share: a table of categories, masks in four forms, ids and scores."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pycocotools import mask as coco_mask
+
+from univs.evaluation.official.files import field_of
+from univs.labels import Category, LabelSpace
+
+NUMBER = (int, float)
+
+
+def read_labels(name: str, body: Mapping[str, Any], path: Path) -> LabelSpace:
+    """Read the table of categories, whose ids may have gaps and come in any order.
+
+    Raises:
+        ValueError: there is none, a field is missing, or an id is there twice.
+    """
+    rows = field_of(body, "categories", list, str(path))
+    where = f"{path}: category"
+    categories = [
+        Category(
+            category_id=field_of(row, "id", int, where), name=field_of(row, "name", str, where), is_thing=True
+        )
+        for row in rows
+    ]
+    _refuse_repeats([category.category_id for category in categories], f"{path}: category id")
+    return LabelSpace(name=name, categories=tuple(sorted(categories, key=lambda c: c.category_id)))
+
+
+def class_names(labels: LabelSpace) -> tuple[str, ...]:
+    """Name the classes, with their id where a name is not unique."""
+    seen = Counter(labels.names)
+    return tuple(c.name if seen[c.name] == 1 else f"{c.name} ({c.category_id})" for c in labels.categories)
+
+
+def index_rows(rows: Sequence[Mapping[str, Any]], where: str) -> dict[int, Mapping[str, Any]]:
+    """Give rows by id.
+
+    Raises:
+        ValueError: an id is missing, no integer, or there twice.
+    """
+    ids = [field_of(row, "id", int, where) for row in rows]
+    _refuse_repeats(ids, f"{where} id")
+    return dict(zip(ids, rows, strict=True))
+
+
+def group_rows(
+    rows: Sequence[Mapping[str, Any]], key: str, known: Mapping[int, Any], labels: LabelSpace, where: str
+) -> dict[int, list[tuple[int, Mapping[str, Any]]]]:
+    """Collect annotations or detections by video or image, each with its place in the file.
+
+    Raises:
+        ValueError: the video, image or category of one is not in the ground truth.
+    """
+    groups: dict[int, list[tuple[int, Mapping[str, Any]]]] = {item: [] for item in known}
+    for place, row in enumerate(rows):
+        item, category = (field_of(row, name, int, f"{where} {place}") for name in (key, "category_id"))
+        if item not in groups:
+            raise ValueError(
+                f"{where} {place}: {key} {item}, expected one of the {len(groups)} of the ground truth; "
+                "predict its videos or images only"
+            )
+        if category not in labels.label_of:
+            raise ValueError(
+                f"{where} {place}: category_id {category}, expected one of the {len(labels.categories)} of the "
+                "ground truth; give the dataset's own ids"
+            )
+        groups[item].append((place, row))
+    return groups
+
+
+def read_score(row: Mapping[str, Any], where: str) -> float:
+    """Read the score of a detection.
+
+    Raises:
+        ValueError: it is missing or no finite number.
+    """
+    score = float(field_of(row, "score", NUMBER, where))
+    if not math.isfinite(score):
+        raise ValueError(f"{where}: score {score}, expected a finite number; find out why the model gives it")
+    return score
+
+
+def read_mask(segmentation: Any, size: Sequence[int], where: str) -> str | None:
+    """Give the compressed run lengths of a mask; ``None`` and an empty list of polygons are no mask.
+
+    Raises:
+        ValueError: it is none of run lengths (compressed or not) and polygons, or of another size.
+    """
+    if not segmentation:
+        return None
+    height, width = size
+    try:
+        if isinstance(segmentation, list):
+            merged = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+            return str(merged["counts"], "ascii")
+        if list(segmentation["size"]) != [height, width]:
+            raise ValueError(
+                f"{where}: mask of size {segmentation['size']}, expected [{height}, {width}] (height, width); "
+                "predict at the size of the ground truth"
+            )
+        if isinstance(segmentation["counts"], str):
+            return segmentation["counts"]
+        return str(coco_mask.frPyObjects(segmentation, height, width)["counts"], "ascii")
+    except (KeyError, TypeError, IndexError, OverflowError) as error:
+        raise ValueError(
+            f"{where}: {segmentation!r:.80} is no mask ({error}), expected {{size, counts}} or polygons"
+        ) from error
+
+
+def _refuse_repeats(ids: Sequence[int], where: str) -> None:
+    repeated = [number for number, count in Counter(ids).items() if count > 1]
+    if repeated:
+        raise ValueError(f"{where} {repeated[0]} is there more than once, expected each once")
