@@ -35,8 +35,8 @@ def parse_runs(counts: str) -> NDArray[np.int64]:
     """
     if not _is_well_formed(counts):
         raise ValueError(f"not a compressed run-length string: {counts[:24]!r} ({len(counts)} characters)")
-    runs, last = _parse_values(np.frombuffer(counts.encode("ascii"), dtype=np.uint8))
-    longest = int(np.diff(last, prepend=-1).max())
+    runs, last, lengths = _parse_values(np.frombuffer(counts.encode("ascii"), dtype=np.uint8))
+    longest = int(lengths.max())
     if longest > _MAX_CHARACTERS_PER_RUN:
         raise ValueError(f"a run spans {longest} characters, expected <= {_MAX_CHARACTERS_PER_RUN}")
     runs[1::2] = np.cumsum(runs[1::2])
@@ -50,18 +50,24 @@ def _is_well_formed(counts: str) -> bool:
     return bool(counts) and is_legal and ord(counts[-1]) < _CHARACTER_OFFSET + _MORE_BIT
 
 
-def _parse_values(codes: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give the number each group of characters stands for, and the position of its last character."""
+def _parse_values(
+    codes: NDArray[np.uint8],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Give the number each group of characters stands for, the last position, and how many there are."""
     last = np.flatnonzero(codes < _CHARACTER_OFFSET + _MORE_BIT)
     bits = (codes & np.uint8(_VALUE_BITS)) ^ np.uint8(_CHARACTER_OFFSET & _VALUE_BITS)
     # The last character holds the highest bits and the sign; few numbers have more than one.
     values = (bits[last].astype(np.int64) ^ _SIGN_BIT) - _SIGN_BIT
-    num_more = np.diff(last, prepend=-1) - 1
-    longer = np.flatnonzero(num_more)
+    lengths = np.empty_like(last)
+    lengths[:1] = last[:1] + 1
+    np.subtract(last[1:], last[:-1], out=lengths[1:])
+    longer = np.flatnonzero(lengths > 1)
     for place in range(1, _MAX_CHARACTERS_PER_RUN):
         values[longer] = values[longer] << _BITS_PER_CHARACTER | bits[last[longer] - place]
-        longer = longer[num_more[longer] > place]
-    return values, last
+        longer = longer[lengths[longer] > place + 1]
+        if not longer.size:
+            break
+    return values, last, lengths
 
 
 def _group(counts: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -85,8 +91,8 @@ def _measure_any(counts: Sequence[str], num_pixels: int) -> NDArray[np.int64]:
 
 def _measure(counts: Sequence[str], num_pixels: int) -> NDArray[np.int64]:
     """Give the areas of well-formed strings, -1 where the runs are not sound."""
-    values, last = _parse_values(np.frombuffer("".join(counts).encode("ascii"), dtype=np.uint8))
-    stops = np.searchsorted(last, np.cumsum([len(text) for text in counts]))
+    values, last, lengths = _parse_values(np.frombuffer("".join(counts).encode("ascii"), dtype=np.uint8))
+    stops = np.searchsorted(last, np.cumsum(np.fromiter(map(len, counts), np.int64, len(counts))))
     starts = np.concatenate(([0], stops[:-1]))
     # With an empty foreground run behind an odd number of runs, background and foreground take turns.
     is_odd = (stops - starts) % 2 == 1
@@ -101,7 +107,7 @@ def _measure(counts: Sequence[str], num_pixels: int) -> NDArray[np.int64]:
     foreground[stops[is_odd] // 2 - 1] = 0
     areas = np.add.reduceat(foreground, first)
     lowest = np.minimum.reduceat(np.minimum(background, foreground), first)
-    longest = np.maximum.reduceat(np.diff(last, prepend=-1), starts)
+    longest = np.maximum.reduceat(lengths, starts)
     is_whole = areas + np.add.reduceat(background, first) == num_pixels
     return np.where(is_whole & (lowest >= 0) & (longest <= _MAX_CHARACTERS_PER_RUN), areas, -1)
 

@@ -102,7 +102,7 @@ def rank_curves(rows: Sequence[Matches], limits: Sequence[int]) -> Curves:
 def mean_of_known(values: NDArray[np.float64]) -> float:
     """Average what is not NaN; NaN where nothing is known."""
     known = values[~np.isnan(values)]
-    return math.fsum(known.ravel().tolist()) / known.size if known.size else math.nan
+    return float(known.mean()) if known.size else math.nan
 
 
 def _sample(right: NDArray[np.bool_], wrong: NDArray[np.bool_], num_truths: int) -> NDArray[np.float64]:

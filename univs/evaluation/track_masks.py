@@ -59,7 +59,9 @@ def read_masks(tracks: Sequence[Track], size: tuple[int, int], where: str) -> Tr
     rows = {track: row for row, track in enumerate(dict.fromkeys(tracks))}
     distinct = tuple(rows)
     areas = np.zeros((len(distinct), max(map(len, distinct), default=0)))
-    shown = [(u, t) for u, track in enumerate(distinct) for t, counts in enumerate(track) if counts is not None]
+    shown = [
+        (u, t) for u, track in enumerate(distinct) for t, counts in enumerate(track) if counts is not None
+    ]
     measured = measure_runs([distinct[u][t] or "" for u, t in shown], size[0] * size[1])
     if measured.size and measured.min() < 0:
         u, t = shown[int(measured.argmin())]

@@ -5,11 +5,15 @@ from pathlib import Path
 from types import MappingProxyType
 
 from univs.evaluation.official.case import Case, OfficialBenchmark, ScoreOptions
+from univs.evaluation.official.coco_instances import COCO_INSTANCES
 from univs.evaluation.official.vipseg import VIPSEG
 from univs.evaluation.official.ytvis import OVIS, YTVIS_2019, YTVIS_2021, YTVIS_2022
 
 OFFICIAL: Mapping[str, OfficialBenchmark] = MappingProxyType(
-    {benchmark.name: benchmark for benchmark in (YTVIS_2019, YTVIS_2021, YTVIS_2022, OVIS, VIPSEG)}
+    {
+        benchmark.name: benchmark
+        for benchmark in (COCO_INSTANCES, YTVIS_2019, YTVIS_2021, YTVIS_2022, OVIS, VIPSEG)
+    }
 )
 
 

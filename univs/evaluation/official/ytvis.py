@@ -1,10 +1,11 @@
 """YouTube-VIS 2019, 2021 and 2022 and OVIS: average precision and recall of tracks.
 
-Ground truth: one JSON file in COCO's style, with ``videos``, ``categories`` and ``annotations``; an annotation
-is a track, whose ``segmentations`` and ``areas`` have an entry per frame, null where it is not visible. OVIS adds
-``occlusion`` per frame. Predictions: ``results.json``, a list of tracks, each with ``video_id``, ``category_id``,
-``score`` and ``segmentations``. Masks are run lengths or polygons. The owners withhold the ground truth of the
-official validation sets; held-out parts of the training sets have the same layout.
+Ground truth: one JSON file in COCO's style, with ``videos``, ``categories`` and ``annotations``; an
+annotation is a track, whose ``segmentations`` and ``areas`` have an entry per frame, null where it is not
+visible. OVIS adds ``occlusion`` per frame. Predictions: ``results.json``, a list of tracks, each with
+``video_id``, ``category_id``, ``score`` and ``segmentations``. Masks are run lengths or polygons. The owners
+withhold the ground truth of the official validation sets; held-out parts of the training sets have the same
+layout.
 
 A video without any track is not missing: a detector may find nothing. Such videos are listed all the same.
 """
@@ -23,14 +24,12 @@ from univs.evaluation.instance import (
     InstanceRules,
     evaluate_instances,
     metric_names,
-    named_scores,
-    score_instances,
 )
 from univs.evaluation.official.case import Case, Comparison, OfficialBenchmark, ScoreOptions, Scores
 from univs.evaluation.official.coco_style import (
-    class_names,
     group_rows,
     index_rows,
+    merge_instances,
     read_labels,
     read_mask,
     read_score,
@@ -86,16 +85,7 @@ class VisCase:
 
     def score(self, partials: Sequence[InstancePartial]) -> Scores:
         """Merge the videos; their order does not matter."""
-        scores = score_instances(partials, self.rules)
-        names = class_names(self.labels)
-        return Scores(
-            values=self._name(partials),
-            items={part.video_id: self._name([part]) for part in partials},
-            classes={
-                names[label]: {"ap": 100 * row.ap, "ap50": 100 * row.ap50, "ar100": 100 * row.ar100}
-                for label, row in scores.classes.items()
-            },
-        )
+        return merge_instances(partials, self.rules, self.labels)
 
     def show(self, index: int, num_frames: int) -> Comparison:
         """Give some frames of a video with all tracks."""
@@ -106,16 +96,16 @@ class VisCase:
         frames = [read_frame(path, (video.height, video.width)) for path in paths]
         return Comparison(truth=truth, prediction=prediction, frames=frames, labels=self.labels)
 
-    def _name(self, partials: Sequence[InstancePartial]) -> dict[str, float]:
-        named = named_scores(score_instances(partials, self.rules), self.rules)
-        return {name: 100 * value for name, value in named.items()}
-
     def _truth(self, video: _Video) -> InstanceVideo:
-        tracks = [self._true_track(video, row, f"{self.gt}: annotation {place}") for place, row in video.truths]
+        tracks = [
+            self._true_track(video, row, f"{self.gt}: annotation {place}") for place, row in video.truths
+        ]
         return _instance_video(video, tracks)
 
     def _prediction(self, video: _Video) -> InstanceVideo:
-        tracks = [self._detection(video, row, f"{self.pred}: item {place}") for place, row in video.detections]
+        tracks = [
+            self._detection(video, row, f"{self.pred}: item {place}") for place, row in video.detections
+        ]
         return _instance_video(video, tracks)
 
     def _true_track(self, video: _Video, row: _Row, where: str) -> InstanceTrack:
