@@ -13,17 +13,13 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from pycocotools import mask as coco_mask
 
 from univs.evaluation.histogram import count_segment_pairs
-from univs.evaluation.instance import evaluate_instances, score_instances
 from univs.evaluation.objects import evaluate_objects, score_objects
 from univs.evaluation.panoptic import VIDEO_WINDOWS, evaluate_panoptic, mean_quality, score_panoptic
 from univs.evaluation.semantic import evaluate_semantic, score_semantic
 from univs.evaluation.tracking import evaluate_tracking, score_tracking
 from univs.predictions import (
-    InstanceTrack,
-    InstanceVideo,
     ObjectVideo,
     PanopticVideo,
     Segment,
@@ -186,60 +182,6 @@ def test_tracking_quality_matches_vipseg(case, numbering, key):
     _close(scores.sq, expected["IoU"])
     for partial, aq in zip(partials, expected["AQ_per_seq"], strict=True):
         _close(score_tracking([partial]).aq, aq)
-
-
-def _counts(segmentation, height, width):
-    if segmentation is None:
-        return None
-    if isinstance(segmentation, dict) and isinstance(segmentation["counts"], str):
-        return segmentation["counts"]
-    if isinstance(segmentation, list):
-        rle = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    else:
-        rle = coco_mask.frPyObjects(segmentation, height, width)
-    return rle["counts"].decode()
-
-
-def _instance_video(video, rows, labels):
-    height, width = video["height"], video["width"]
-    tracks = [
-        InstanceTrack(
-            label=labels[row["category_id"]],
-            score=row.get("score", 1.0),
-            rles=tuple(_counts(s, height, width) for s in row["segmentations"]),
-            is_crowd=bool(row.get("iscrowd", 0)),
-        )
-        for row in rows
-        if row["video_id"] == video["id"]
-    ]
-    return InstanceVideo(video_id=str(video["id"]), height=height, width=width, tracks=tuple(tracks))
-
-
-@pytest.mark.parametrize("case", [*_cases("ytvis"), *_cases("ovis")])
-def test_instance_precision_and_recall_match_youtube_vis(case):
-    (path,) = (case / "gt").glob("*.json")
-    truth, results = _json(path), _json(case / "pred/results.json")
-    expected = _json(case / "expected.json")
-    expected = expected.get("univs_ytvoseval", expected)
-    labels = {row["id"]: label for label, row in enumerate(truth["categories"])}
-    for row in results:
-        labels.setdefault(row["category_id"], len(labels))
-    scores = score_instances(
-        [
-            evaluate_instances(
-                _instance_video(video, results, labels), _instance_video(video, truth["annotations"], labels)
-            )
-            for video in reversed(truth["videos"])
-        ]
-    )
-    fields = {
-        "AP": "ap", "AP50": "ap50", "AP75": "ap75", "APs": "ap_small", "APm": "ap_medium", "APl": "ap_large",
-        "AR1": "ar1", "AR10": "ar10", "AR100": "ar100",
-    }  # fmt: skip
-    for name, field in fields.items():
-        _close(getattr(scores, field), expected["stats"][name])
-    for category, row in expected.get("per_category", {}).items():
-        _close(scores.class_ap.get(labels[int(category)], math.nan), row["AP"])
 
 
 @pytest.mark.parametrize("case", _cases("vspw"))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from univs.evaluation.official.burst import BURST, BURST_EXEMPLAR
 from univs.evaluation.official.case import Case, OfficialBenchmark, ScoreOptions
 from univs.evaluation.official.coco_instances import COCO_INSTANCES
 from univs.evaluation.official.vipseg import VIPSEG
@@ -12,7 +13,16 @@ from univs.evaluation.official.ytvis import OVIS, YTVIS_2019, YTVIS_2021, YTVIS_
 OFFICIAL: Mapping[str, OfficialBenchmark] = MappingProxyType(
     {
         benchmark.name: benchmark
-        for benchmark in (COCO_INSTANCES, YTVIS_2019, YTVIS_2021, YTVIS_2022, OVIS, VIPSEG)
+        for benchmark in (
+            COCO_INSTANCES,
+            YTVIS_2019,
+            YTVIS_2021,
+            YTVIS_2022,
+            OVIS,
+            VIPSEG,
+            BURST,
+            BURST_EXEMPLAR,
+        )
     }
 )
 
