@@ -119,7 +119,7 @@ class VisCase:
             rles=rles,
             is_crowd=bool(row.get("iscrowd", 0)),
             area=_mean_area(row["areas"], where) if believed else None,
-            occlusion=_occlusion(row, where) if self.rules is OVIS_RULES else None,
+            occlusion=_occlusion(row, where) if self.rules == OVIS_RULES else None,
             is_findable=row["id"] != 0 or "truth-id-0" in self.mends,
         )
 
