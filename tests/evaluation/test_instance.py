@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from univs.evaluation.instance import evaluate_instances, score_instances
+from univs.evaluation.instance import evaluate_instances, score_classes, score_instances
 from univs.evaluation.track_masks import read_masks, track_ious
 from univs.predictions import InstanceTrack, InstanceVideo
 
@@ -85,7 +85,9 @@ def test_precision_at_iou_exactly_on_a_threshold_counts():
 def test_precision_of_another_class_is_nothing():
     scores = _scores(_video(_track(_rle(0, 10), label=1)), _video(_track(_rle(0, 10))))
     assert scores.ap[0] == 0.0
-    assert list(scores.classes) == [0]
+    assert list(
+        score_classes([evaluate_instances(_video(_track(_rle(0, 10), label=1)), _video(_track(_rle(0, 10))))])
+    ) == [0]
 
 
 def test_crowd_is_found_again_and_again_and_is_not_asked_for():

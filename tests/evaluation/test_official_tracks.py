@@ -29,7 +29,7 @@ def _write(path, body):
 
 
 class Files:
-    """Two videos (7 and 3) of two true tracks each, and predictions of the same tracks; bodies to be changed."""
+    """Two videos (7 and 3) of two true tracks each, and predictions of the same; both to be changed."""
 
     def __init__(self, benchmark, root):
         self.benchmark, self.root = benchmark, root
@@ -312,8 +312,16 @@ def _set(path, value):
 
 
 VIS_MISTAKES = {
-    "video": ("pred", _set([1, "video_id"], 4), r"item 1: video_id 4, expected one of the 2"),
-    "category": ("pred", _set([0, "category_id"], 1), r"item 0: category_id 1, expected one of the 2"),
+    "video": (
+        "pred",
+        _set([1, "video_id"], 4),
+        r"item 1: video_id 4, category_id 5, expected one of the 2 known as video_id and",
+    ),
+    "category": (
+        "pred",
+        _set([0, "category_id"], 1),
+        r"item 0: video_id 7, category_id 1, expected .* one of the 2 known as category_id",
+    ),
     "nan": ("pred", _set([2, "score"], math.nan), r"item 2: score nan, expected a finite number"),
     "no score": ("pred", lambda body: body[3].pop("score"), r"item 3: no 'score', expected int or float"),
     "type": ("pred", _set([3, "score"], "1"), r"item 3: 'score' is '1', expected int or float"),

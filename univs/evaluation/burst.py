@@ -164,8 +164,8 @@ def _class_frames(
 ) -> Iterator[HotaFrame]:
     """Give one class's masks in frames that hold any true object, without those that are not judged."""
     truth, prediction = sequence.truth, sequence.prediction
-    for t, shared in enumerate(similarity):
-        g, d = (np.flatnonzero(side.frame_labels[t] == label) for side in (truth, prediction))
+    places = zip(similarity, _places(truth, label), _places(prediction, label), strict=True)
+    for t, (shared, g, d) in enumerate(places):
         if not truth.frames[t].size or not (g.size or d.size):
             continue
         if not rules.judges_all:
@@ -175,6 +175,15 @@ def _class_frames(
             detections=prediction.frames[t][d],
             similarity=shared[g[:, None], d],
         )
+
+
+def _places(tracks: BurstTracks, label: int) -> list[NDArray[np.intp]]:
+    """Give where each frame lists masks of a class."""
+    sizes = [frame.size for frame in tracks.frames]
+    starts = np.cumsum([0, *sizes])
+    at = np.flatnonzero(np.concatenate(tracks.frame_labels) == label)
+    bounds = np.searchsorted(at, starts).tolist()
+    return [at[bounds[t] : bounds[t + 1]] - starts[t] for t in range(len(sizes))]
 
 
 def _are_judged(shared: NDArray[np.float64], sequence: BurstSequence, label: int) -> NDArray[np.bool_]:

@@ -47,12 +47,12 @@ class HotaSums:
 
 def evaluate_hota(frames: Sequence[HotaFrame], num_truths: int, num_detections: int) -> HotaSums:
     """Match one video's tracks of one class, frame by frame, favoring pairs that fit the whole video."""
-    true_counts, counts = np.zeros((num_truths, 1)), np.zeros((1, num_detections))
-    fits = np.zeros((num_truths, num_detections))
-    for frame in frames:
-        true_counts[frame.truths, 0] += 1
-        counts[0, frame.detections] += 1
-        fits[frame.truths[:, None], frame.detections] += _share(frame.similarity)
+    true_counts = _count([frame.truths for frame in frames], num_truths)[:, None]
+    counts = _count([frame.detections for frame in frames], num_detections)[None]
+    similar = np.zeros((len(frames), num_truths, num_detections))
+    for at, frame in zip(similar, frames, strict=True):
+        at[frame.truths[:, None], frame.detections] = frame.similarity
+    fits = _share(similar).sum(axis=0)
     # Pairs that are never there at once have nothing to divide by.
     alignment = fits / np.maximum(true_counts + counts - fits, _EPSILON)
     pairs, similarity = _match(frames, alignment)
@@ -99,9 +99,16 @@ def score_hota(sums: HotaSums) -> dict[str, NDArray[np.float64]]:
     return dict(zip(FIELDS, values, strict=True))
 
 
+def _count(frames: Sequence[NDArray[np.intp]], num_tracks: int) -> NDArray[np.float64]:
+    """Count the frames of each track."""
+    return np.bincount(np.concatenate([np.zeros(0, np.intp), *frames]), minlength=num_tracks).astype(
+        np.float64
+    )
+
+
 def _share(similarity: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Divide the similarity of each pair by what both have in all."""
-    whole = similarity.sum(0)[None] + similarity.sum(1)[:, None] - similarity
+    """Divide the similarity of each pair by what both have in all in that frame, [F, G, D]."""
+    whole = similarity.sum(1)[:, None] + similarity.sum(2)[..., None] - similarity
     share = np.zeros_like(similarity)
     np.divide(similarity, whole, out=share, where=whole > _EPSILON)
     return share

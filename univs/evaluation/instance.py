@@ -8,12 +8,12 @@ Legend: D detections, G truths, A strata, J IoU thresholds.
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from univs.evaluation.precision import RECALLS, Matches, match_ranked, mean_of_known, rank_curves
+from univs.evaluation.precision import RECALLS, Curves, Matches, match_ranked, mean_of_known, rank_curves
 from univs.evaluation.track_masks import TrackMasks, covered_shares, read_masks, track_ious
 from univs.predictions import InstanceTrack, InstanceVideo
 
@@ -75,8 +75,6 @@ class InstanceScores:
     ar10: float
     threshold_ap: tuple[float, ...]
     """AP at each of the IoU thresholds."""
-    classes: dict[int, ClassScores]
-    """By label: the classes that the truth holds."""
 
 
 def _by_area(small: float, large: float) -> tuple[Stratum, ...]:
@@ -165,12 +163,7 @@ def score_instances(
     partials: Sequence[InstancePartial], rules: InstanceRules = YTVIS_RULES
 ) -> InstanceScores:
     """Merge partials of distinct videos; their order does not matter (equal scores rank by video id)."""
-    by_label: dict[int, list[Matches]] = {}
-    for part in sorted(partials, key=lambda part: _video_order(part.video_id)):
-        for row in part.classes:
-            by_label.setdefault(row.label, []).append(row)
-    asked = {k: rows for k, rows in sorted(by_label.items()) if any(row.num_truths.any() for row in rows)}
-    curves = [rank_curves(rows, MAX_DETECTIONS) for rows in asked.values()]
+    curves = list(_curves(partials).values())
     shape = (len(curves), len(rules.strata), IOU_THRESHOLDS.size)
     precision = np.asarray([curve.precision for curve in curves]).reshape(*shape, RECALLS.size)
     recall = np.asarray([curve.recall for curve in curves]).reshape(*shape, len(MAX_DETECTIONS))
@@ -181,9 +174,30 @@ def score_instances(
         ap75=mean_of_known(precision[:, 0, 5]),
         ar1=mean_of_known(recall[:, 0, :, 0]),
         ar10=mean_of_known(recall[:, 0, :, 1]),
-        threshold_ap=tuple(mean_of_known(precision[:, 0, j]) for j in range(shape[2])),
-        classes={k: _class_scores(*cells) for k, *cells in zip(asked, precision, recall, strict=True)},
+        threshold_ap=tuple(mean_of_known(cells) for cells in precision[:, 0].swapaxes(0, 1)),
     )
+
+
+def score_classes(partials: Sequence[InstancePartial]) -> dict[int, ClassScores]:
+    """Score by label the classes that the truth holds."""
+    return {
+        label: ClassScores(
+            ap=mean_of_known(curve.precision[0]),
+            ap50=mean_of_known(curve.precision[0, 0]),
+            ar100=mean_of_known(curve.recall[0, :, -1]),
+            recalls=tuple(curve.recall[0, :, -1].tolist()),
+        )
+        for label, curve in _curves(partials).items()
+    }
+
+
+def without_strata(part: InstancePartial) -> InstancePartial:
+    """Keep the first stratum, which holds everything."""
+    rows = [
+        replace(row, matched=row.matched[:1], ignored=row.ignored[:1], num_truths=row.num_truths[:1])
+        for row in part.classes
+    ]
+    return replace(part, classes=tuple(rows))
 
 
 def named_scores(scores: InstanceScores, rules: InstanceRules = YTVIS_RULES) -> dict[str, float]:
@@ -192,13 +206,17 @@ def named_scores(scores: InstanceScores, rules: InstanceRules = YTVIS_RULES) -> 
     return dict(zip(metric_names(rules), (*head, *scores.ap[1:], *scores.ar), strict=True))
 
 
-def _class_scores(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> ClassScores:
-    return ClassScores(
-        ap=mean_of_known(precision[0]),
-        ap50=mean_of_known(precision[0, 0]),
-        ar100=mean_of_known(recall[0, :, -1]),
-        recalls=tuple(recall[0, :, -1].tolist()),
-    )
+def _curves(partials: Sequence[InstancePartial]) -> dict[int, Curves]:
+    """Join videos class by class, those that are asked for."""
+    by_label: dict[int, list[Matches]] = {}
+    for part in sorted(partials, key=lambda part: _video_order(part.video_id)):
+        for row in part.classes:
+            by_label.setdefault(row.label, []).append(row)
+    return {
+        label: rank_curves(rows, MAX_DETECTIONS)
+        for label, rows in sorted(by_label.items())
+        if any(row.num_truths[0] for row in rows)
+    }
 
 
 def _rank(tracks: Sequence[InstanceTrack]) -> list[InstanceTrack]:

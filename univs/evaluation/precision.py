@@ -9,6 +9,7 @@ Legend: D detections, G truths, A strata of the truth, J IoU thresholds, N truth
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,16 +67,15 @@ def match_ranked(
     least = np.minimum(thresholds, 1 - 1e-10)[:, None] - slack
     taken = np.zeros((len(skip), thresholds.size, num_truths), bool)
     again = np.broadcast_to(again, ious.shape)
-    near = ious >= least[0] if num_truths else np.zeros(ious.shape, bool)
-    a, j = np.ogrid[: len(skip), : thresholds.size]
-    for d in np.flatnonzero(near.any(axis=1)).tolist():
-        fits = (ious[d] >= least) & ~taken
-        counted = fits & ~skip[:, None]
-        fits = np.where(counted.any(axis=2, keepdims=True), counted, fits)
-        values = np.where(fits, ious[d], -1.0)
+    near = ious[:, None] >= least
+    a, j = np.arange(len(skip))[:, None], np.arange(thresholds.size)
+    # Truths that count come first: a skipped one is as if its IoU were far lower, yet above what fits not.
+    ranked = np.where(skip, ious[:, None] - 2, ious[:, None])[:, :, None]
+    for d in np.flatnonzero(near.any(axis=(1, 2))).tolist():
+        values = np.where(near[d] & ~taken, ranked[d], -9.0)
         top = values >= values.max(axis=2, keepdims=True) - slack
-        best = num_truths - 1 - np.argmax(top[..., ::-1], axis=2)
-        found = fits[a, j, best]
+        best = num_truths - 1 - top[..., ::-1].argmax(axis=2)
+        found = values[a, j, best] > -9.0
         matched[:, :, d], chosen[:, :, d] = found, best
         taken[a, j, best] |= found & ~again[d, best]
     return matched, chosen
@@ -121,5 +121,10 @@ def _sample(right: NDArray[np.bool_], wrong: NDArray[np.bool_], num_truths: int)
     j, d = np.nonzero(right & (num_right <= num_truths))
     by_hits[j, num_right[j, d]] = envelope[j, d]
     by_hits[:, 0] = at_hits.max(axis=1, initial=0.0)
-    needed = np.searchsorted(np.arange(num_truths + 1) / num_truths, RECALLS, side="left")
-    return by_hits[:, needed]
+    return by_hits[:, _hits_needed(num_truths)]
+
+
+@lru_cache(maxsize=4096)
+def _hits_needed(num_truths: int) -> NDArray[np.intp]:
+    """Give the number of hits at which each of the recalls is reached."""
+    return np.searchsorted(np.arange(num_truths + 1) / num_truths, RECALLS, side="left")

@@ -212,6 +212,9 @@ def _walk(row: Row, names: Sequence[str], where: str) -> Iterator[tuple[int, str
 
 
 def _class_of(row: Row, track: str, where: str) -> int:
+    classes = row.get("track_category_ids")
+    if isinstance(classes, dict) and isinstance(classes.get(track), int):
+        return int(classes[track])
     classes = field_of(row, "track_category_ids", dict, where)
     return int(field_of(classes, track, int, f"{where}, track_category_ids"))
 

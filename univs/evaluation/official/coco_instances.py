@@ -109,7 +109,7 @@ class CocoInstancesCase:
         believed = self.have_boxes and "box-areas" not in self.mends
         return InstanceTrack(
             label=self.labels.label_of[row["category_id"]],
-            score=read_score(row, where),
+            score=float(row["score"]),
             rles=(_read_mask(image, row, where),),
             area=_box_area(row, where) if believed else None,
         )
@@ -158,7 +158,7 @@ def _image(
 
 def _read_mask(image: _Image, row: _Row, where: str) -> str | None:
     mask = field_of(row, "segmentation", (dict, list), where)
-    return read_mask(mask, (image.height, image.width), where)
+    return read_mask(mask, [image.height, image.width], where)
 
 
 def _box_area(row: _Row, where: str) -> float:

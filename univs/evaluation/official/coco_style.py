@@ -4,13 +4,21 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from univs.evaluation.instance import InstancePartial, InstanceRules, named_scores, score_instances
+from univs.evaluation.instance import (
+    InstancePartial,
+    InstanceRules,
+    named_scores,
+    score_classes,
+    score_instances,
+    without_strata,
+)
 from univs.evaluation.official.case import Scores
 from univs.evaluation.official.files import field_of
 from univs.labels import Category, LabelSpace
@@ -43,14 +51,18 @@ def class_names(labels: LabelSpace) -> tuple[str, ...]:
 
 
 def merge_instances(partials: Sequence[InstancePartial], rules: InstanceRules, labels: LabelSpace) -> Scores:
-    """Merge videos or images in percent; their order does not matter."""
+    """Merge videos or images in percent; their order does not matter.
+
+    Strata are for all together: single items are too small for them.
+    """
     names = class_names(labels)
+    whole = replace(rules, strata=rules.strata[:1])
     return Scores(
         values=_percent(partials, rules),
-        items={part.video_id: _percent([part], rules) for part in partials},
+        items={part.video_id: _percent([without_strata(part)], whole) for part in partials},
         classes={
             names[label]: {"ap": 100 * row.ap, "ap50": 100 * row.ap50, "ar100": 100 * row.ar100}
-            for label, row in score_instances(partials, rules).classes.items()
+            for label, row in score_classes(partials).items()
         },
     )
 
@@ -76,18 +88,13 @@ def group_rows(
     """
     groups: dict[int, list[tuple[int, Mapping[str, Any]]]] = {item: [] for item in known}
     for place, row in enumerate(rows):
-        item, category = (field_of(row, name, int, f"{where} {place}") for name in (key, "category_id"))
-        if item not in groups:
-            raise ValueError(
-                f"{where} {place}: {key} {item}, expected one of the {len(groups)} of the ground "
-                "truth; predict nothing else"
-            )
-        if category not in labels.label_of:
-            raise ValueError(
-                f"{where} {place}: category_id {category}, expected one of the "
-                f"{len(labels.categories)} of the ground truth; give the dataset's own ids"
-            )
-        groups[item].append((place, row))
+        try:
+            if row["category_id"] in labels.label_of:
+                groups[row[key]].append((place, row))
+                continue
+        except (KeyError, TypeError):
+            pass
+        _refuse_row(row, {key: len(groups), "category_id": len(labels.categories)}, f"{where} {place}")
     return groups
 
 
@@ -131,6 +138,15 @@ def read_mask(segmentation: Any, size: Sequence[int], where: str) -> str | None:
         raise ValueError(
             f"{where}: {segmentation!r:.80} is no mask ({error}), expected {{size, counts}} or polygons"
         ) from error
+
+
+def _refuse_row(row: Any, known: Mapping[str, int], where: str) -> NoReturn:
+    """Say what is wrong with a row whose ids are not known."""
+    for key in known:
+        field_of(row, key, int, where)
+    found = ", ".join(f"{key} {row[key]}" for key in known)
+    expected = " and ".join(f"one of the {number} known as {key}" for key, number in known.items())
+    raise ValueError(f"{where}: {found}, expected {expected} in the ground truth; give the dataset's own ids")
 
 
 def _refuse_repeats(ids: Sequence[int], where: str) -> None:

@@ -131,7 +131,7 @@ class VisCase:
         if "short-tracks" in self.mends:
             rles += (None,) * num_missing
         return InstanceTrack(
-            label=self.labels.label_of[row["category_id"]], score=read_score(row, where), rles=rles
+            label=self.labels.label_of[row["category_id"]], score=float(row["score"]), rles=rles
         )
 
 
