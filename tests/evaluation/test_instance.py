@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from univs.evaluation.instance import evaluate_instances, score_classes, score_instances
+from univs.evaluation.instance import evaluate_instances, named_scores, score_alone, score_instances
 from univs.evaluation.track_masks import read_masks, track_ious
 from univs.predictions import InstanceTrack, InstanceVideo
 
@@ -85,9 +85,7 @@ def test_precision_at_iou_exactly_on_a_threshold_counts():
 def test_precision_of_another_class_is_nothing():
     scores = _scores(_video(_track(_rle(0, 10), label=1)), _video(_track(_rle(0, 10))))
     assert scores.ap[0] == 0.0
-    assert list(
-        score_classes([evaluate_instances(_video(_track(_rle(0, 10), label=1)), _video(_track(_rle(0, 10))))])
-    ) == [0]
+    assert list(scores.classes) == [0]
 
 
 def test_crowd_is_found_again_and_again_and_is_not_asked_for():
@@ -156,3 +154,20 @@ def test_equal_scores_rank_by_numeric_video_id_whatever_the_order():
 def test_instances_of_another_size_raise():
     with pytest.raises(ValueError, match="original size"):
         evaluate_instances(replace(_video(), height=10), _video())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_scores_of_videos_alone_equal_those_of_one_video_at_a_time(seed):
+    rng = np.random.default_rng(seed)
+
+    def side(video_id, most):
+        starts = rng.integers(0, 20, rng.integers(0, most))
+        tracks = [
+            _track(_rle(x, x + 9), label=int(rng.integers(3)), score=float(rng.random())) for x in starts
+        ]
+        return _video(*tracks, video_id=str(video_id))
+
+    partials = [evaluate_instances(side(n, 30), side(n, 6)) for n in range(8)]
+    for part, alone in zip(partials, score_alone(partials), strict=True):
+        scores = named_scores(score_instances([part]))
+        assert alone == pytest.approx({name: scores[name] for name in alone}, nan_ok=True)

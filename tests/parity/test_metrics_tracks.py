@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from univs.evaluation.hota import FIELDS, merge_hota, score_hota
-from univs.evaluation.instance import IOU_THRESHOLDS, score_classes, score_instances
+from univs.evaluation.instance import IOU_THRESHOLDS, score_instances
 from univs.evaluation.official.case import ScoreOptions
 from univs.evaluation.official.catalog import OFFICIAL, open_case
 from univs.evaluation.track_map import STRATA
@@ -60,8 +60,8 @@ def _check_stats(values, stats):
 
 
 def _check_classes(case, partials, expected):
-    found, classes = score_instances(partials, case.rules), score_classes(partials)
-    labels = case.labels.label_of
+    found = score_instances(partials, case.rules)
+    classes, labels = found.classes, case.labels.label_of
     for category, row in expected["per_category"].items():
         ours = classes.get(labels[int(category)])
         if ours is None:

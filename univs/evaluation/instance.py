@@ -7,18 +7,28 @@ Legend: D detections, G truths, A strata, J IoU thresholds.
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from univs.evaluation.precision import RECALLS, Curves, Matches, match_ranked, mean_of_known, rank_curves
+from univs.evaluation.precision import (
+    RECALLS,
+    Curves,
+    Matches,
+    match_ranked,
+    mean_of_known,
+    own_curves,
+    rank_curves,
+)
 from univs.evaluation.track_masks import TrackMasks, covered_shares, read_masks, track_ious
 from univs.predictions import InstanceTrack, InstanceVideo
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 MAX_DETECTIONS = (1, 10, 100)
+_MAX_ALONE = 256
+"""Videos with a class that are scored at once: their arrays stay in the processor's cache."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,6 +85,8 @@ class InstanceScores:
     ar10: float
     threshold_ap: tuple[float, ...]
     """AP at each of the IoU thresholds."""
+    classes: Mapping[int, ClassScores]
+    """By label, those that the truth holds."""
 
 
 def _by_area(small: float, large: float) -> tuple[Stratum, ...]:
@@ -154,16 +166,15 @@ def evaluate_instances(
     theirs = _side(truth.tracks, size, rules, f"{sources[1]}: video {truth.video_id}")
     ious = _compare(ours, theirs, rules)
     scores = np.asarray([track.score for track in ranked], np.float64)
-    labels = np.unique(np.concatenate((ours.labels, theirs.labels))).tolist()
-    classes = tuple(_match_class(label, scores, ours, theirs, ious) for label in labels)
-    return InstancePartial(video_id=truth.video_id, classes=classes)
+    return InstancePartial(video_id=truth.video_id, classes=tuple(_match_classes(scores, ours, theirs, ious)))
 
 
 def score_instances(
     partials: Sequence[InstancePartial], rules: InstanceRules = YTVIS_RULES
 ) -> InstanceScores:
     """Merge partials of distinct videos; their order does not matter (equal scores rank by video id)."""
-    curves = list(_curves(partials).values())
+    by_label = _curves(partials)
+    curves = list(by_label.values())
     shape = (len(curves), len(rules.strata), IOU_THRESHOLDS.size)
     precision = np.asarray([curve.precision for curve in curves]).reshape(*shape, RECALLS.size)
     recall = np.asarray([curve.recall for curve in curves]).reshape(*shape, len(MAX_DETECTIONS))
@@ -175,29 +186,27 @@ def score_instances(
         ar1=mean_of_known(recall[:, 0, :, 0]),
         ar10=mean_of_known(recall[:, 0, :, 1]),
         threshold_ap=tuple(mean_of_known(cells) for cells in precision[:, 0].swapaxes(0, 1)),
+        classes={label: _class_scores(curve) for label, curve in by_label.items()},
     )
 
 
-def score_classes(partials: Sequence[InstancePartial]) -> dict[int, ClassScores]:
-    """Score by label the classes that the truth holds."""
-    return {
-        label: ClassScores(
-            ap=mean_of_known(curve.precision[0]),
-            ap50=mean_of_known(curve.precision[0, 0]),
-            ar100=mean_of_known(curve.recall[0, :, -1]),
-            recalls=tuple(curve.recall[0, :, -1].tolist()),
-        )
-        for label, curve in _curves(partials).items()
-    }
-
-
-def without_strata(part: InstancePartial) -> InstancePartial:
-    """Keep the first stratum, which holds everything."""
-    rows = [
-        replace(row, matched=row.matched[:1], ignored=row.ignored[:1], num_truths=row.num_truths[:1])
-        for row in part.classes
+def score_alone(partials: Sequence[InstancePartial]) -> list[dict[str, float]]:
+    """Score each video as if there were no other, by the names of ``metric_names`` that have no stratum."""
+    rows = [row for part in partials for row in part.classes if row.num_truths[0]]
+    owners = np.repeat(
+        np.arange(len(partials)),
+        [sum(bool(row.num_truths[0]) for row in part.classes) for part in partials],
+    )
+    chunks = [rows[at : at + _MAX_ALONE] for at in range(0, len(rows), _MAX_ALONE)]
+    cells = [np.zeros((0, 6)), *(_whole_scores(own_curves(chunk, MAX_DETECTIONS)) for chunk in chunks)]
+    sums = np.zeros((len(partials), 6))
+    np.add.at(sums, owners, np.concatenate(cells))
+    num_classes = np.bincount(owners, minlength=len(partials))
+    sums[num_classes == 0] = np.nan
+    names = (*("map", "ap50", "ap75"), *("ar1", "ar10", "ar100"))
+    return [
+        dict(zip(names, row, strict=True)) for row in (sums / np.maximum(num_classes, 1)[:, None]).tolist()
     ]
-    return replace(part, classes=tuple(rows))
 
 
 def named_scores(scores: InstanceScores, rules: InstanceRules = YTVIS_RULES) -> dict[str, float]:
@@ -217,6 +226,22 @@ def _curves(partials: Sequence[InstancePartial]) -> dict[int, Curves]:
         for label, rows in sorted(by_label.items())
         if any(row.num_truths[0] for row in rows)
     }
+
+
+def _class_scores(curve: Curves) -> ClassScores:
+    return ClassScores(
+        ap=mean_of_known(curve.precision[0]),
+        ap50=mean_of_known(curve.precision[0, 0]),
+        ar100=mean_of_known(curve.recall[0, :, -1]),
+        recalls=tuple(curve.recall[0, :, -1].tolist()),
+    )
+
+
+def _whole_scores(curves: Curves) -> NDArray[np.float64]:
+    """Average the curves of groups alone: AP, AP50, AP75 and the recalls, [N, 6]."""
+    by_threshold = curves.precision.mean(axis=2)
+    precision = np.stack((by_threshold.mean(axis=1), by_threshold[:, 0], by_threshold[:, 5]), axis=1)
+    return np.concatenate((precision, curves.recall.mean(axis=1)), axis=1)
 
 
 def _rank(tracks: Sequence[InstanceTrack]) -> list[InstanceTrack]:
@@ -264,24 +289,28 @@ def _compare(ours: _Side, theirs: _Side, rules: InstanceRules) -> NDArray[np.flo
     return ious
 
 
-def _match_class(
-    label: int, scores: NDArray[np.float64], ours: _Side, theirs: _Side, ious: NDArray[np.float64]
-) -> Matches:
-    d, g = np.flatnonzero(ours.labels == label), np.flatnonzero(theirs.labels == label)
-    crowd = theirs.is_crowd[g]
-    skip = theirs.outside[:, g] | theirs.hidden[:, g] | crowd
-    matched, chosen = match_ranked(ious[d[:, None], g], skip, crowd, IOU_THRESHOLDS)
+def _match_classes(
+    scores: NDArray[np.float64], ours: _Side, theirs: _Side, ious: NDArray[np.float64]
+) -> Iterator[Matches]:
+    """Match all classes at once: what differs in class does not fit."""
+    crowd = theirs.is_crowd
+    skip = theirs.outside | theirs.hidden | crowd
+    fits = np.where(ours.labels[:, None] == theirs.labels, ious, -1.0)
+    matched, chosen = match_ranked(fits, skip, crowd, IOU_THRESHOLDS)
     on_skipped = np.zeros_like(matched)
-    if g.size:
+    if crowd.size:
         on_skipped = matched & np.take_along_axis(skip[:, None], chosen, axis=2)
-        matched = matched & theirs.is_findable[g][chosen]
-    return Matches(
-        label=label,
-        scores=scores[d],
-        matched=matched,
-        ignored=on_skipped | (~matched & ours.outside[:, None, d]),
-        num_truths=(~skip).sum(axis=1),
-    )
+        matched = matched & theirs.is_findable[chosen]
+    ignored = on_skipped | (~matched & ours.outside[:, None])
+    for label in np.unique(np.concatenate((ours.labels, theirs.labels))).tolist():
+        d = np.flatnonzero(ours.labels == label)
+        yield Matches(
+            label=label,
+            scores=scores[d],
+            matched=matched[:, :, d],
+            ignored=ignored[:, :, d],
+            num_truths=(~skip[:, theirs.labels == label]).sum(axis=1),
+        )
 
 
 def _video_order(video_id: str) -> tuple[int, str]:

@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 RECALLS = np.linspace(0.0, 1.0, 101)
+_NEVER = -9.0
+"""In place of the IoU of a truth that does not fit or is taken."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,19 +68,31 @@ def match_ranked(
     chosen = np.zeros(matched.shape, np.intp)
     least = np.minimum(thresholds, 1 - 1e-10)[:, None] - slack
     taken = np.zeros((len(skip), thresholds.size, num_truths), bool)
-    again = np.broadcast_to(again, ious.shape)
+    keeps = ~np.broadcast_to(again, ious.shape)
     near = ious[:, None] >= least
+    fits = np.asarray(near.any(axis=1))
     a, j = np.arange(len(skip))[:, None], np.arange(thresholds.size)
     # Truths that count come first: a skipped one is as if its IoU were far lower, yet above what fits not.
     ranked = np.where(skip, ious[:, None] - 2, ious[:, None])[:, :, None]
-    for d in np.flatnonzero(near.any(axis=(1, 2))).tolist():
-        values = np.where(near[d] & ~taken, ranked[d], -9.0)
-        top = values >= values.max(axis=2, keepdims=True) - slack
-        best = num_truths - 1 - top[..., ::-1].argmax(axis=2)
-        found = values[a, j, best] > -9.0
+    for d in np.flatnonzero(fits.any(axis=1)).tolist():
+        options = fits[d].nonzero()[0]
+        if options.size == 1:
+            # Most detections fit one truth: nothing to choose from.
+            best = options[0]
+            found = near[d, :, best] & ~taken[:, :, best]
+            taken[:, :, best] |= found & keeps[d, best]
+        else:
+            best, found = _choose(np.where(near[d] & ~taken, ranked[d], _NEVER), slack)
+            taken[a, j, best] |= found & keeps[d, best]
         matched[:, :, d], chosen[:, :, d] = found, best
-        taken[a, j, best] |= found & ~again[d, best]
     return matched, chosen
+
+
+def _choose(values: NDArray[np.float64], slack: float) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Give the best of [A, J, G] truths, the last of equals, and whether it can be chosen, [A, J]."""
+    highest = values.max(axis=2)
+    top = values >= highest[..., None] - slack
+    return values.shape[2] - 1 - top[..., ::-1].argmax(axis=2), highest > _NEVER
 
 
 def rank_curves(rows: Sequence[Matches], limits: Sequence[int]) -> Curves:
@@ -92,11 +106,19 @@ def rank_curves(rows: Sequence[Matches], limits: Sequence[int]) -> Curves:
     right = np.concatenate(hits, axis=2)[:, :, order]
     wrong = np.concatenate([~(row.matched | row.ignored) for row in rows], axis=2)[:, :, order]
     found = [sum(hit[:, :, :limit].sum(axis=2) for hit in hits) for limit in limits]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        recall = np.stack(found, axis=2) / num_truths[:, None, None]
-    recall[num_truths == 0] = np.nan
-    precision = [_sample(*cells) for cells in zip(right, wrong, num_truths.tolist(), strict=True)]
-    return Curves(precision=np.stack(precision), recall=recall)
+    return _curves(right, wrong, np.stack(found, axis=2), num_truths)
+
+
+def own_curves(rows: Sequence[Matches], limits: Sequence[int]) -> Curves:
+    """Give the curves of each group alone in the first stratum, with groups for strata."""
+    shape = (len(rows), len(rows[0].matched[0]), max(row.scores.size for row in rows))
+    right, wrong = np.zeros(shape, bool), np.zeros(shape, bool)
+    for n, row in enumerate(rows):
+        # What is neither right nor wrong changes no curve, so the shorter groups are filled up with that.
+        right[n, :, : row.scores.size] = row.matched[0] & ~row.ignored[0]
+        wrong[n, :, : row.scores.size] = ~(row.matched[0] | row.ignored[0])
+    found = [right[:, :, :limit].sum(axis=2) for limit in limits]
+    return _curves(right, wrong, np.stack(found, axis=2), np.asarray([row.num_truths[0] for row in rows]))
 
 
 def mean_of_known(values: NDArray[np.float64]) -> float:
@@ -105,26 +127,41 @@ def mean_of_known(values: NDArray[np.float64]) -> float:
     return float(known.mean()) if known.size else math.nan
 
 
-def _sample(right: NDArray[np.bool_], wrong: NDArray[np.bool_], num_truths: int) -> NDArray[np.float64]:
-    """Give the precision of one stratum at the recalls, [J, 101].
+def _curves(
+    right: NDArray[np.bool_],
+    wrong: NDArray[np.bool_],
+    found: NDArray[np.int64],
+    num_truths: NDArray[np.int64],
+) -> Curves:
+    """Make curves of [A, J, D] ranked detections, [A, J, L] hits and [A] truths."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        recall = found / num_truths[:, None, None]
+    precision = _sample(right, wrong, num_truths)
+    recall[num_truths == 0] = precision[num_truths == 0] = np.nan
+    return Curves(precision=precision, recall=recall)
+
+
+def _sample(
+    right: NDArray[np.bool_], wrong: NDArray[np.bool_], num_truths: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Give the precision at the recalls, [A, J, 101].
 
     Precision rises at hits only, so its envelope at the k-th hit, the best of that and later hits, is all
     that can be sampled.
     """
-    if not num_truths:
-        return np.full((len(right), RECALLS.size), np.nan)
-    num_right, num_wrong = right.cumsum(axis=1), wrong.cumsum(axis=1)
+    num_right, num_wrong = right.cumsum(axis=2), wrong.cumsum(axis=2)
     at_hits = np.where(right, num_right / (num_right + num_wrong + np.spacing(1)), 0.0)
-    envelope = np.maximum.accumulate(at_hits[:, ::-1], axis=1)[:, ::-1]
-    by_hits = np.zeros((len(right), num_truths + 1))
+    envelope = np.maximum.accumulate(at_hits[..., ::-1], axis=2)[..., ::-1]
+    by_hits = np.zeros((*right.shape[:2], int(num_truths.max()) + 1))
     # Where truths can be found again there may be more hits than truths.
-    j, d = np.nonzero(right & (num_right <= num_truths))
-    by_hits[j, num_right[j, d]] = envelope[j, d]
-    by_hits[:, 0] = at_hits.max(axis=1, initial=0.0)
-    return by_hits[:, _hits_needed(num_truths)]
+    a, j, d = np.nonzero(right & (num_right <= num_truths[:, None, None]))
+    by_hits[a, j, num_right[a, j, d]] = envelope[a, j, d]
+    by_hits[..., 0] = at_hits.max(axis=2, initial=0.0)
+    needed = np.stack([_hits_needed(number) for number in num_truths.tolist()])
+    return np.take_along_axis(by_hits, needed[:, None], axis=2)
 
 
 @lru_cache(maxsize=4096)
 def _hits_needed(num_truths: int) -> NDArray[np.intp]:
     """Give the number of hits at which each of the recalls is reached."""
-    return np.searchsorted(np.arange(num_truths + 1) / num_truths, RECALLS, side="left")
+    return np.searchsorted(np.arange(num_truths + 1) / max(num_truths, 1), RECALLS, side="left")

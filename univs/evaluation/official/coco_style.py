@@ -4,7 +4,6 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,9 +14,8 @@ from univs.evaluation.instance import (
     InstancePartial,
     InstanceRules,
     named_scores,
-    score_classes,
+    score_alone,
     score_instances,
-    without_strata,
 )
 from univs.evaluation.official.case import Scores
 from univs.evaluation.official.files import field_of
@@ -56,13 +54,14 @@ def merge_instances(partials: Sequence[InstancePartial], rules: InstanceRules, l
     Strata are for all together: single items are too small for them.
     """
     names = class_names(labels)
-    whole = replace(rules, strata=rules.strata[:1])
+    scores = score_instances(partials, rules)
+    items = zip(partials, score_alone(partials), strict=True)
     return Scores(
-        values=_percent(partials, rules),
-        items={part.video_id: _percent([without_strata(part)], whole) for part in partials},
+        values=_percent(named_scores(scores, rules)),
+        items={part.video_id: _percent(values) for part, values in items},
         classes={
-            names[label]: {"ap": 100 * row.ap, "ap50": 100 * row.ap50, "ar100": 100 * row.ar100}
-            for label, row in score_classes(partials).items()
+            names[label]: _percent({"ap": row.ap, "ap50": row.ap50, "ar100": row.ar100})
+            for label, row in scores.classes.items()
         },
     )
 
@@ -155,6 +154,5 @@ def _refuse_repeats(ids: Sequence[int], where: str) -> None:
         raise ValueError(f"{where} {repeated[0]} is there more than once, expected each once")
 
 
-def _percent(partials: Sequence[InstancePartial], rules: InstanceRules) -> dict[str, float]:
-    named = named_scores(score_instances(partials, rules), rules)
-    return {name: 100 * value for name, value in named.items()}
+def _percent(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: 100 * value for name, value in values.items()}
