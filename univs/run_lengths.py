@@ -80,19 +80,28 @@ def _group(counts: Sequence[str]) -> Iterator[Sequence[str]]:
 
 def _measure_any(counts: Sequence[str], num_pixels: int) -> NDArray[np.int64]:
     """Measure strings that need not be well-formed."""
-    formed = [text for text in counts if _is_well_formed(text)]
-    if len(formed) == len(counts):
-        return _measure(counts, num_pixels)
+    sizes = np.fromiter(map(len, counts), np.int64, len(counts))
+    text = "".join(counts)
+    if text.isascii() and _are_well_formed(codes := np.frombuffer(text.encode("ascii"), np.uint8), sizes):
+        return _measure(codes, sizes, num_pixels)
+    is_formed = np.asarray([_is_well_formed(text) for text in counts])
     areas = np.full(len(counts), -1)
-    if formed:
-        areas[[_is_well_formed(text) for text in counts]] = _measure(formed, num_pixels)
+    if is_formed.any():
+        areas[is_formed] = _measure_any([counts[n] for n in np.flatnonzero(is_formed)], num_pixels)
     return areas
 
 
-def _measure(counts: Sequence[str], num_pixels: int) -> NDArray[np.int64]:
-    """Give the areas of well-formed strings, -1 where the runs are not sound."""
-    values, last, lengths = _parse_values(np.frombuffer("".join(counts).encode("ascii"), dtype=np.uint8))
-    stops = np.searchsorted(last, np.cumsum(np.fromiter(map(len, counts), np.int64, len(counts))))
+def _are_well_formed(codes: NDArray[np.uint8], sizes: NDArray[np.int64]) -> bool:
+    """Whether joined strings are all well-formed: what ``_is_well_formed`` tells of each, far faster."""
+    offset, limit = np.uint8(_CHARACTER_OFFSET), np.uint8(len(_CHARACTERS))
+    is_legal = sizes.all() and (codes - offset < limit).all()
+    return bool(is_legal and (codes[np.cumsum(sizes) - 1] < _CHARACTER_OFFSET + _MORE_BIT).all())
+
+
+def _measure(codes: NDArray[np.uint8], sizes: NDArray[np.int64], num_pixels: int) -> NDArray[np.int64]:
+    """Give the areas of well-formed strings that are joined, -1 where the runs are not sound."""
+    values, last, lengths = _parse_values(codes)
+    stops = np.searchsorted(last, np.cumsum(sizes))
     starts = np.concatenate(([0], stops[:-1]))
     # With an empty foreground run behind an odd number of runs, background and foreground take turns.
     is_odd = (stops - starts) % 2 == 1

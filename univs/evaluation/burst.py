@@ -105,7 +105,7 @@ def evaluate_sequence(sequence: BurstSequence, rules: BurstRules) -> BurstPartia
     """Match one sequence, class by class."""
     truth, prediction = sequence.truth, sequence.prediction
     similarity = _frame_similarities(truth, prediction, by_masks=rules.by_masks)
-    ious = track_ious(prediction.masks, truth.masks)
+    ious = track_ious(prediction.masks, truth.masks, (prediction.labels, truth.labels))
     labels = np.unique(np.concatenate((truth.labels, prediction.labels, *prediction.frame_labels))).tolist()
     return BurstPartial(
         name=sequence.name,
@@ -252,7 +252,10 @@ def _frame_similarities(
 
 def _masks_of(tracks: BurstTracks) -> Sequence[Sequence[Any]]:
     """Give the masks of each frame as pycocotools takes them."""
-    return [tracks.masks.at(t, tracks.masks.rows[frame]) for t, frame in enumerate(tracks.frames)]
+    return [
+        [tracks.masks.objects[row][t] for row in tracks.masks.rows[frame].tolist()]
+        for t, frame in enumerate(tracks.frames)
+    ]
 
 
 def _boxes_of(tracks: BurstTracks) -> Sequence[Any]:

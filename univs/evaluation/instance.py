@@ -281,10 +281,11 @@ def _within(values: NDArray[np.float64], bounds: tuple[float, float] | None) -> 
 
 
 def _compare(ours: _Side, theirs: _Side, rules: InstanceRules) -> NDArray[np.float64]:
-    """Give how well detections fit truths, [D, G]."""
-    ious = track_ious(ours.masks, theirs.masks)
+    """Give how well detections fit truths of their class, [D, G]."""
+    labels = (ours.labels, theirs.labels)
+    ious = track_ious(ours.masks, theirs.masks, labels)
     if rules.crowds_take_parts and theirs.is_crowd.any():
-        covered = covered_shares(ours.masks, theirs.masks)
+        covered = covered_shares(ours.masks, theirs.masks, labels)
         return np.where(theirs.is_crowd, covered, ious)
     return ious
 

@@ -6,6 +6,7 @@ Legend: N tracks, U distinct tracks, T frames; D and G those of detections and t
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from univs.run_lengths import measure_runs
 
 Track = tuple[str | None, ...]
 """COCO compressed ``counts`` per frame, ``None`` where not visible."""
+Labels = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Classes of detections and of truths, [D] and [G]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +48,19 @@ class TrackMasks:
         means = self.areas.sum(axis=1) / np.maximum((self.areas > 0).sum(axis=1), 1)
         return np.asarray(means[self.rows])
 
-    def at(self, frame: int, among: NDArray[np.intp]) -> list[dict[str, Any]]:
-        """Give masks of one frame as pycocotools takes them."""
-        return [{"size": self.size, "counts": self.distinct[row][frame]} for row in among.tolist()]
+    @cached_property
+    def objects(self) -> tuple[list[dict[str, Any]], ...]:
+        """[U] tracks, [T] masks each, as pycocotools takes them; what is not visible is an empty mask."""
+        height, width = self.size
+        empty = coco_mask.frPyObjects({"size": self.size, "counts": [height * width]}, height, width)
+        num_frames = self.areas.shape[1]
+        return tuple(
+            [
+                empty if counts is None else {"size": self.size, "counts": counts}
+                for counts in (*track, *(None,) * (num_frames - len(track)))
+            ]
+            for track in self.distinct
+        )
 
 
 def read_masks(tracks: Sequence[Track], size: tuple[int, int], where: str) -> TrackMasks:
@@ -56,64 +69,89 @@ def read_masks(tracks: Sequence[Track], size: tuple[int, int], where: str) -> Tr
     Raises:
         ValueError: a mask is broken or of another size; the line starts with ``where``.
     """
-    rows = {track: row for row, track in enumerate(dict.fromkeys(tracks))}
-    distinct = tuple(rows)
-    areas = np.zeros((len(distinct), max(map(len, distinct), default=0)))
-    shown = [
-        (u, t) for u, track in enumerate(distinct) for t, counts in enumerate(track) if counts is not None
-    ]
-    measured = measure_runs([distinct[u][t] or "" for u, t in shown], size[0] * size[1])
-    if measured.size and measured.min() < 0:
-        u, t = shown[int(measured.argmin())]
+    seen: dict[Track, int] = {}
+    rows = [seen.setdefault(track, len(seen)) for track in tracks]
+    distinct = tuple(seen)
+    lengths = np.asarray([len(track) for track in distinct], np.int64)
+    masks = list(chain.from_iterable(distinct))
+    shown = [n for n, counts in enumerate(masks) if counts is not None]
+    pixels = np.zeros(len(masks))
+    pixels[shown] = measure_runs([counts for counts in masks if counts is not None], size[0] * size[1])
+    areas = np.zeros((len(distinct), lengths.max(initial=0)))
+    areas[np.arange(areas.shape[1]) < lengths[:, None]] = pixels
+    for u, t in np.argwhere(areas < 0).tolist():
         raise ValueError(
             f"{where}: track {tracks.index(distinct[u])}, frame {t}: {distinct[u][t]!r:.40} is no run-length "
             f"mask of {size[0]}x{size[1]} pixels (height x width); write it again"
         )
-    if shown:
-        areas[tuple(np.asarray(shown).T)] = measured
-    return TrackMasks(
-        size=size, distinct=distinct, rows=np.asarray([rows[track] for track in tracks], np.intp), areas=areas
-    )
+    return TrackMasks(size=size, distinct=distinct, rows=np.asarray(rows, np.intp), areas=areas)
 
 
-def frame_overlaps(
-    detections: TrackMasks, truths: TrackMasks, frame: int
-) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
-    """Give the distinct detections and truths that are visible, and the [D, G] pixels they share."""
-    d, g = np.flatnonzero(detections.areas[:, frame]), np.flatnonzero(truths.areas[:, frame])
-    if not (d.size and g.size):
-        return d, g, np.zeros((d.size, g.size))
-    # With "crowd" truths the library divides the intersection by the detection's area, so multiplying gives
-    # the exact number of pixels back.
-    shares = coco_mask.iou(detections.at(frame, d), truths.at(frame, g), [1] * g.size)
-    return d, g, np.rint(shares * detections.areas[d, frame, None])
-
-
-def track_overlaps(detections: TrackMasks, truths: TrackMasks) -> NDArray[np.float64]:
-    """Count the [U, V] pixels that distinct detections and truths share over all frames."""
-    pixels = np.zeros((len(detections.distinct), len(truths.distinct)))
-    for frame in range(min(detections.areas.shape[1], truths.areas.shape[1])):
-        d, g, shared = frame_overlaps(detections, truths, frame)
-        pixels[d[:, None], g] += shared
-    return pixels
-
-
-def track_ious(detections: TrackMasks, truths: TrackMasks) -> NDArray[np.float64]:
+def track_ious(
+    detections: TrackMasks, truths: TrackMasks, labels: Labels | None = None
+) -> NDArray[np.float64]:
     """Compute [D, G] IoUs of tracks: intersections over unions, both summed over the frames they share.
 
     Where one track lists fewer frames than the other, the other's remaining frames are left out, as in the
     official evaluator. Two tracks that are empty everywhere have IoU 0.
+
+    Args:
+        detections: tracks.
+        truths: tracks.
+        labels: classes of both; IoUs across classes need not be right.
     """
-    overlaps = track_overlaps(detections, truths)
+    overlaps = _overlaps(detections, truths, labels)
     unions = _shared_areas(detections, truths) + _shared_areas(truths, detections).T - overlaps
     ious = overlaps / np.maximum(unions, 1)
     return np.asarray(ious[detections.rows[:, None], truths.rows])
 
 
-def covered_shares(detections: TrackMasks, truths: TrackMasks) -> NDArray[np.float64]:
-    """Compute the [D, G] parts of detections that lie inside truths."""
-    shares = track_overlaps(detections, truths) / np.maximum(_shared_areas(detections, truths), 1)
+def covered_shares(
+    detections: TrackMasks, truths: TrackMasks, labels: Labels | None = None
+) -> NDArray[np.float64]:
+    """Compute the [D, G] parts of detections that lie inside truths; ``labels`` as above."""
+    shares = _overlaps(detections, truths, labels) / np.maximum(_shared_areas(detections, truths), 1)
     return np.asarray(shares[detections.rows[:, None], truths.rows])
+
+
+def _overlaps(detections: TrackMasks, truths: TrackMasks, labels: Labels | None) -> NDArray[np.float64]:
+    """Count the [U, V] pixels that distinct detections and truths share over all frames."""
+    pixels = np.zeros((len(detections.distinct), len(truths.distinct)))
+    for d, g in _blocks(detections, truths, labels):
+        pixels[d[:, None], g] = _block_overlaps(detections, truths, d, g)
+    return pixels
+
+
+def _blocks(
+    detections: TrackMasks, truths: TrackMasks, labels: Labels | None
+) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Choose which tracks to compare: those of one class at a time, or all at once if that is hardly more."""
+    whole = (np.arange(len(detections.distinct)), np.arange(len(truths.distinct)))
+    if labels is None:
+        return [whole]
+    by_class = [
+        (np.unique(detections.rows[labels[0] == label]), np.unique(truths.rows[labels[1] == label]))
+        for label in np.intersect1d(*labels).tolist()
+    ]
+    num_pairs = sum(d.size * g.size for d, g in by_class)
+    return by_class if 2 * num_pairs < whole[0].size * whole[1].size else [whole]
+
+
+def _block_overlaps(
+    detections: TrackMasks, truths: TrackMasks, d: NDArray[np.intp], g: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Count the pixels that each of some detections shares with each of some truths."""
+    pixels = np.zeros((d.size, g.size))
+    ours, theirs = (
+        zip(*(side.objects[row] for row in among.tolist()), strict=True)
+        for side, among in ((detections, d), (truths, g))
+    )
+    # With "crowd" truths the library divides the intersection by the detection's area, so multiplying gives
+    # the exact number of pixels back.
+    crowd = [1] * g.size
+    for frame, frame_truths, areas in zip(ours, theirs, detections.areas[d].T[..., None], strict=False):
+        pixels += np.rint(coco_mask.iou(list(frame), list(frame_truths), crowd) * areas)
+    return pixels
 
 
 def _shared_areas(tracks: TrackMasks, others: TrackMasks) -> NDArray[np.float64]:
