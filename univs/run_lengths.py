@@ -87,7 +87,7 @@ def _measure_any(counts: Sequence[str], num_pixels: int) -> NDArray[np.int64]:
     is_formed = np.asarray([_is_well_formed(text) for text in counts])
     areas = np.full(len(counts), -1)
     if is_formed.any():
-        areas[is_formed] = _measure_any([counts[n] for n in np.flatnonzero(is_formed)], num_pixels)
+        areas[is_formed] = _measure_any([counts[n] for n in np.flatnonzero(is_formed).tolist()], num_pixels)
     return areas
 
 

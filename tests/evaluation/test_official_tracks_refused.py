@@ -83,7 +83,7 @@ BURST_MISTAKES = {
     "class": (
         "pred",
         lambda b: b["sequences"][0]["track_category_ids"].pop("2"),
-        r"D/a, frame 0, track 2, track_category_ids: no '2'",
+        r"D/a, track_category_ids: no '2', expected int",
     ),
     "mask": (
         "pred",

@@ -168,12 +168,12 @@ def _class_frames(
     for t, (shared, g, d) in enumerate(places):
         if not truth.frames[t].size or not (g.size or d.size):
             continue
+        similarity_here = shared[g[:, None], d]
         if not rules.judges_all:
-            d = d[_are_judged(shared[g[:, None], d], sequence, label)]
+            is_judged = _are_judged(similarity_here, sequence, label)
+            d, similarity_here = d[is_judged], similarity_here[:, is_judged]
         yield HotaFrame(
-            truths=truth.frames[t][g],
-            detections=prediction.frames[t][d],
-            similarity=shared[g[:, None], d],
+            truths=truth.frames[t][g], detections=prediction.frames[t][d], similarity=similarity_here
         )
 
 

@@ -303,14 +303,18 @@ def _match_classes(
         on_skipped = matched & np.take_along_axis(skip[:, None], chosen, axis=2)
         matched = matched & theirs.is_findable[chosen]
     ignored = on_skipped | (~matched & ours.outside[:, None])
-    for label in np.unique(np.concatenate((ours.labels, theirs.labels))).tolist():
-        d = np.flatnonzero(ours.labels == label)
+    order = np.argsort(ours.labels, kind="stable")
+    scores, matched, ignored = scores[order], matched[..., order], ignored[..., order]
+    labels = np.unique(np.concatenate((ours.labels, theirs.labels)))
+    bounds = [np.searchsorted(ours.labels[order], labels, side=side).tolist() for side in ("left", "right")]
+    num_truths = (~skip).astype(np.int64) @ (theirs.labels[:, None] == labels)
+    for k, (label, start, stop) in enumerate(zip(labels.tolist(), *bounds, strict=True)):
         yield Matches(
             label=label,
-            scores=scores[d],
-            matched=matched[:, :, d],
-            ignored=ignored[:, :, d],
-            num_truths=(~skip[:, theirs.labels == label]).sum(axis=1),
+            scores=scores[start:stop],
+            matched=matched[..., start:stop],
+            ignored=ignored[..., start:stop],
+            num_truths=num_truths[:, k],
         )
 
 

@@ -111,12 +111,15 @@ def rank_curves(rows: Sequence[Matches], limits: Sequence[int]) -> Curves:
 
 def own_curves(rows: Sequence[Matches], limits: Sequence[int]) -> Curves:
     """Give the curves of each group alone in the first stratum, with groups for strata."""
-    shape = (len(rows), len(rows[0].matched[0]), max(row.scores.size for row in rows))
-    right, wrong = np.zeros(shape, bool), np.zeros(shape, bool)
-    for n, row in enumerate(rows):
-        # What is neither right nor wrong changes no curve, so the shorter groups are filled up with that.
-        right[n, :, : row.scores.size] = row.matched[0] & ~row.ignored[0]
-        wrong[n, :, : row.scores.size] = ~(row.matched[0] | row.ignored[0])
+    sizes = [row.scores.size for row in rows]
+    owners = np.repeat(np.arange(len(rows)), sizes)
+    places = np.concatenate([np.arange(size) for size in sizes])
+    matched = np.concatenate([row.matched[0] for row in rows], axis=1).T
+    ignored = np.concatenate([row.ignored[0] for row in rows], axis=1).T
+    # What is neither right nor wrong changes no curve, so the shorter groups are filled up with that.
+    right, wrong = np.zeros((2, len(rows), matched.shape[1], max(sizes)), bool)
+    right[owners, :, places] = matched & ~ignored
+    wrong[owners, :, places] = ~(matched | ignored)
     found = [right[:, :, :limit].sum(axis=2) for limit in limits]
     return _curves(right, wrong, np.stack(found, axis=2), np.asarray([row.num_truths[0] for row in rows]))
 

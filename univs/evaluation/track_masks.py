@@ -21,6 +21,10 @@ Labels = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Classes of detections and of truths, [D] and [G]."""
 
 
+_PAIRS_PER_CALL = 50
+"""Comparing so many pairs of masks takes as long as calling pycocotools once more."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrackMasks:
     """Tracks whose masks are sound.
@@ -134,7 +138,8 @@ def _blocks(
         for label in np.intersect1d(*labels).tolist()
     ]
     num_pairs = sum(d.size * g.size for d, g in by_class)
-    return by_class if 2 * num_pairs < whole[0].size * whole[1].size else [whole]
+    num_spared = whole[0].size * whole[1].size - num_pairs
+    return by_class if num_spared > _PAIRS_PER_CALL * len(by_class) else [whole]
 
 
 def _block_overlaps(

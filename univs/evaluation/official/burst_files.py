@@ -4,10 +4,10 @@
 ``score``. Masks are compressed run lengths without a size.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -74,9 +74,8 @@ _MAX_DETECTIONS = 300
 """Per frame."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Detection:
-    """One mask in one frame."""
+class Detection(NamedTuple):
+    """One mask in one frame: a tuple, as a file holds very many."""
 
     track_id: int
     frame: int
@@ -127,7 +126,7 @@ def read_truth(row: Row, where: str) -> list[Detection]:
         ValueError: a mask or the class of a track is missing, or no such thing.
     """
     return [
-        Detection(track_id=int(track), frame=t, counts=counts, category_id=merge_class(category), score=1.0)
+        Detection(int(track), t, counts, merge_class(category), 1.0)
         for t, track, mask, counts in _walk(row, row["annotated_image_paths"], where)
         if (category := _class_of(row, track, where)) not in DISTRACTORS
     ]
@@ -150,20 +149,17 @@ def read_prediction(
     """
     found: list[list[Detection]] = [[] for _ in names]
     for t, track, mask, counts in _walk(row, names, where):
-        at = f"{where}, frame {t}, track {track}"
         category = (
-            _predicted_class(row, track, mask, at) if inherited is None else _inherit(inherited, track, at)
+            _predicted_class(row, track, mask, where)
+            if inherited is None
+            else _inherit(inherited, track, where)
         )
-        if category is not None:
-            found[t].append(
-                Detection(
-                    track_id=int(track),
-                    frame=t,
-                    counts=counts,
-                    category_id=merge_class(category),
-                    score=read_score(mask, at) if "score" in mask else 1.0,
-                )
-            )
+        if category is None:
+            continue
+        score = mask.get("score", 1.0)
+        if not (isinstance(score, float) and math.isfinite(score)):
+            score = read_score(mask, f"{where}, frame {t}, track {track}")
+        found[t].append(Detection(int(track), t, counts, merge_class(category), score))
     return [detection for frame in found for detection in _best(frame)]
 
 
@@ -203,12 +199,10 @@ def _walk(row: Row, names: Sequence[str], where: str) -> Iterator[tuple[int, str
         for track, mask in masks.items():
             if not track.isdecimal():
                 raise ValueError(f"{where}, frame {name}: track id {track!r}, expected a number from 0 on")
-            yield (
-                index[name],
-                track,
-                mask,
-                field_of(mask, "rle", str, f"{where}, frame {name}, track {track}"),
-            )
+            counts = mask.get("rle") if isinstance(mask, dict) else None
+            if not isinstance(counts, str):
+                counts = field_of(mask, "rle", str, f"{where}, frame {name}, track {track}")
+            yield index[name], track, mask, counts
 
 
 def _class_of(row: Row, track: str, where: str) -> int:
@@ -221,15 +215,15 @@ def _class_of(row: Row, track: str, where: str) -> int:
 
 def _predicted_class(row: Row, track: str, mask: Row, where: str) -> int:
     if "category_id" in mask:
-        return int(field_of(mask, "category_id", int, where))
+        return int(field_of(mask, "category_id", int, f"{where}, track {track}"))
     return _class_of(row, track, where)
 
 
 def _inherit(classes: Mapping[str, int | None], track: str, where: str) -> int | None:
     if track not in classes:
         raise ValueError(
-            f"{where}: no such track in the ground truth, expected one of {name_some(list(classes))}; "
-            "keep the ids of the exemplars"
+            f"{where}, track {track}: no such track in the ground truth, expected one of "
+            f"{name_some(list(classes))}; keep the ids of the exemplars"
         )
     return classes[track]
 

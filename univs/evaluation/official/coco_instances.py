@@ -15,12 +15,13 @@ from univs.evaluation.instance import COCO_RULES, InstancePartial, evaluate_inst
 from univs.evaluation.official.case import Case, Comparison, OfficialBenchmark, ScoreOptions, Scores
 from univs.evaluation.official.coco_style import (
     NUMBER,
+    check_scores,
     group_rows,
     index_rows,
     merge_instances,
+    plain_counts,
     read_labels,
     read_mask,
-    read_score,
 )
 from univs.evaluation.official.files import field_of, find_json, read_frame, read_json
 from univs.labels import LabelSpace
@@ -84,8 +85,9 @@ class CocoInstancesCase:
         return Comparison(truth=truth, prediction=prediction, frames=[frame], labels=self.labels)
 
     def _sides(self, image: _Image) -> tuple[InstanceVideo, InstanceVideo]:
-        truths = [self._truth(image, row, f"{self.gt}: annotation {place}") for place, row in image.truths]
-        found = [self._detection(image, row, f"{self.pred}: item {place}") for place, row in image.detections]
+        gt, pred = f"{self.gt}: annotation", f"{self.pred}: item"
+        truths = [self._truth(image, row, f"{gt} {place}") for place, row in image.truths]
+        found = [self._detection(image, row, f"{pred} {place}") for place, row in image.detections]
         truth, prediction = (
             InstanceVideo(
                 video_id=str(image.image_id), height=image.height, width=image.width, tracks=tuple(tracks)
@@ -130,8 +132,7 @@ def open_coco_instances(gt: Path, pred: Path, options: ScoreOptions) -> Case:
         raise ValueError(f"{pred}: {type(found).__name__}, expected a list of masks")
     truths = group_rows(rows, "image_id", images, labels, f"{gt}: annotation")
     detections = group_rows(found, "image_id", images, labels, f"{pred}: item")
-    for place, row in enumerate(found):
-        read_score(row, f"{pred}: item {place}")
+    check_scores(found, f"{pred}: item")
     return CocoInstancesCase(
         gt=gt,
         pred=pred,
@@ -157,8 +158,9 @@ def _image(
 
 
 def _read_mask(image: _Image, row: _Row, where: str) -> str | None:
-    mask = field_of(row, "segmentation", (dict, list), where)
-    return read_mask(mask, [image.height, image.width], where)
+    size = [image.height, image.width]
+    counts = plain_counts(row.get("segmentation"), size)
+    return counts or read_mask(field_of(row, "segmentation", (dict, list), where), size, where)
 
 
 def _box_area(row: _Row, where: str) -> float:

@@ -109,6 +109,29 @@ def read_score(row: Mapping[str, Any], where: str) -> float:
     return score
 
 
+def check_scores(rows: Sequence[Mapping[str, Any]], where: str) -> None:
+    """Check the scores of all detections of a file.
+
+    Raises:
+        ValueError: one is missing or no finite number.
+    """
+    try:
+        if math.isfinite(math.fsum([row["score"] for row in rows])):
+            return
+    except (KeyError, TypeError, ValueError, OverflowError):
+        pass
+    for place, row in enumerate(rows):
+        read_score(row, f"{where} {place}")
+
+
+def plain_counts(segmentation: Any, size: Sequence[int]) -> str | None:
+    """Give the compressed run lengths of a mask of this size, else ``None``; nearly all are like that."""
+    if isinstance(segmentation, dict) and segmentation.get("size") == size:
+        counts = segmentation.get("counts")
+        return counts if isinstance(counts, str) else None
+    return None
+
+
 def read_mask(segmentation: Any, size: Sequence[int], where: str) -> str | None:
     """Give the compressed run lengths of a mask; ``None`` and an empty list of polygons are no mask.
 

@@ -27,12 +27,13 @@ from univs.evaluation.instance import (
 )
 from univs.evaluation.official.case import Case, Comparison, OfficialBenchmark, ScoreOptions, Scores
 from univs.evaluation.official.coco_style import (
+    check_scores,
     group_rows,
     index_rows,
     merge_instances,
+    plain_counts,
     read_labels,
     read_mask,
-    read_score,
 )
 from univs.evaluation.official.files import field_of, find_json, read_frame, read_json, spread
 from univs.evaluation.track_masks import Track
@@ -148,8 +149,7 @@ def open_vis(name: str, rules: InstanceRules, gt: Path, pred: Path, options: Sco
         raise ValueError(f"{pred}: {type(found).__name__}, expected a list of tracks, as in results.json")
     truths = group_rows(rows, "video_id", videos, labels, f"{gt}: annotation")
     detections = group_rows(found, "video_id", videos, labels, f"{pred}: item")
-    for place, row in enumerate(found):
-        read_score(row, f"{pred}: item {place}")
+    check_scores(found, f"{pred}: item")
     return VisCase(
         gt=gt,
         pred=pred,
@@ -186,9 +186,7 @@ def _read_track(video: _Video, row: _Row, where: str) -> Track:
     masks = field_of(row, "segmentations", list, where)
     return tuple(
         [
-            mask["counts"]
-            if isinstance(mask, dict) and isinstance(mask.get("counts"), str) and mask.get("size") == size
-            else read_mask(mask, size, f"{where}, frame {t}")
+            (plain_counts(mask, size) or read_mask(mask, size, f"{where}, frame {t}")) if mask else None
             for t, mask in enumerate(masks)
         ]
     )
