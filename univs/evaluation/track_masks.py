@@ -131,15 +131,15 @@ def _blocks(
 ) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Choose which tracks to compare: those of one class at a time, or all at once if that is hardly more."""
     whole = (np.arange(len(detections.distinct)), np.arange(len(truths.distinct)))
-    if labels is None:
+    num_whole = whole[0].size * whole[1].size
+    if labels is None or num_whole <= 2 * _PAIRS_PER_CALL:
         return [whole]
     by_class = [
         (np.unique(detections.rows[labels[0] == label]), np.unique(truths.rows[labels[1] == label]))
         for label in np.intersect1d(*labels).tolist()
     ]
     num_pairs = sum(d.size * g.size for d, g in by_class)
-    num_spared = whole[0].size * whole[1].size - num_pairs
-    return by_class if num_spared > _PAIRS_PER_CALL * len(by_class) else [whole]
+    return by_class if num_whole - num_pairs > _PAIRS_PER_CALL * len(by_class) else [whole]
 
 
 def _block_overlaps(

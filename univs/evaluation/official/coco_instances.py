@@ -19,9 +19,8 @@ from univs.evaluation.official.coco_style import (
     group_rows,
     index_rows,
     merge_instances,
-    plain_counts,
     read_labels,
-    read_mask,
+    read_masks,
 )
 from univs.evaluation.official.files import field_of, find_json, read_frame, read_json
 from univs.labels import LabelSpace
@@ -85,35 +84,37 @@ class CocoInstancesCase:
         return Comparison(truth=truth, prediction=prediction, frames=[frame], labels=self.labels)
 
     def _sides(self, image: _Image) -> tuple[InstanceVideo, InstanceVideo]:
-        gt, pred = f"{self.gt}: annotation", f"{self.pred}: item"
-        truths = [self._truth(image, row, f"{gt} {place}") for place, row in image.truths]
-        found = [self._detection(image, row, f"{pred} {place}") for place, row in image.detections]
+        truths = _read_masks(image, image.truths, f"{self.gt}: annotation")
+        found = _read_masks(image, image.detections, f"{self.pred}: item")
         truth, prediction = (
             InstanceVideo(
                 video_id=str(image.image_id), height=image.height, width=image.width, tracks=tuple(tracks)
             )
-            for tracks in (truths, found)
+            for tracks in (
+                [self._truth(*row, mask) for row, mask in zip(image.truths, truths, strict=True)],
+                [self._detection(*row, mask) for row, mask in zip(image.detections, found, strict=True)],
+            )
         )
         return truth, prediction
 
-    def _truth(self, image: _Image, row: _Row, where: str) -> InstanceTrack:
+    def _truth(self, place: int, row: _Row, mask: str | None) -> InstanceTrack:
         believed = "area" in row and "stated-areas" not in self.mends
         return InstanceTrack(
             label=self.labels.label_of[row["category_id"]],
             score=1.0,
-            rles=(_read_mask(image, row, where),),
+            rles=(mask,),
             is_crowd=bool(row.get("iscrowd", 0)),
-            area=float(field_of(row, "area", NUMBER, where)) if believed else None,
+            area=float(field_of(row, "area", NUMBER, f"{self.gt}: annotation {place}")) if believed else None,
             is_findable=row["id"] != 0 or "truth-id-0" in self.mends,
         )
 
-    def _detection(self, image: _Image, row: _Row, where: str) -> InstanceTrack:
+    def _detection(self, place: int, row: _Row, mask: str | None) -> InstanceTrack:
         believed = self.have_boxes and "box-areas" not in self.mends
         return InstanceTrack(
             label=self.labels.label_of[row["category_id"]],
             score=float(row["score"]),
-            rles=(_read_mask(image, row, where),),
-            area=_box_area(row, where) if believed else None,
+            rles=(mask,),
+            area=_box_area(row, f"{self.pred}: item {place}") if believed else None,
         )
 
 
@@ -157,10 +158,12 @@ def _image(
     )
 
 
-def _read_mask(image: _Image, row: _Row, where: str) -> str | None:
-    size = [image.height, image.width]
-    counts = plain_counts(row.get("segmentation"), size)
-    return counts or read_mask(field_of(row, "segmentation", (dict, list), where), size, where)
+def _read_masks(image: _Image, rows: Sequence[tuple[int, _Row]], where: str) -> tuple[str | None, ...]:
+    masks = [row.get("segmentation") for _, row in rows]
+    if None in masks:
+        place, row = rows[masks.index(None)]
+        field_of(row, "segmentation", (dict, list), f"{where} {place}")
+    return read_masks(masks, [image.height, image.width], lambda n: f"{where} {rows[n][0]}")
 
 
 def _box_area(row: _Row, where: str) -> float:

@@ -3,7 +3,7 @@
 import math
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -124,20 +124,42 @@ def check_scores(rows: Sequence[Mapping[str, Any]], where: str) -> None:
         read_score(row, f"{where} {place}")
 
 
-def plain_counts(segmentation: Any, size: Sequence[int]) -> str | None:
-    """Give the compressed run lengths of a mask of this size, else ``None``; nearly all are like that."""
-    if isinstance(segmentation, dict) and segmentation.get("size") == size:
-        counts = segmentation.get("counts")
-        return counts if isinstance(counts, str) else None
-    return None
-
-
-def read_mask(segmentation: Any, size: Sequence[int], where: str) -> str | None:
-    """Give the compressed run lengths of a mask; ``None`` and an empty list of polygons are no mask.
+def read_masks(
+    masks: Sequence[Any], size: Sequence[int], where: Callable[[int], str]
+) -> tuple[str | None, ...]:
+    """Give the compressed run lengths of many masks; ``None`` and an empty list of polygons are no mask.
 
     Raises:
-        ValueError: it is none of run lengths (compressed or not) and polygons, or of another size.
+        ValueError: one is none of run lengths (compressed or not) and polygons, or of another size;
+            ``where`` names it.
     """
+    # Nearly all masks are compressed already and taken as they are; no call is spent on them.
+    return tuple(
+        [
+            mask["counts"]
+            if isinstance(mask, dict) and isinstance(mask.get("counts"), str) and mask.get("size") == size
+            else _read_mask(mask, size, where(n))
+            for n, mask in enumerate(masks)
+        ]
+    )
+
+
+def _refuse_row(row: Any, known: Mapping[str, int], where: str) -> NoReturn:
+    """Say what is wrong with a row whose ids are not known."""
+    for key in known:
+        field_of(row, key, int, where)
+    found = ", ".join(f"{key} {row[key]}" for key in known)
+    expected = " and ".join(f"one of the {number} known as {key}" for key, number in known.items())
+    raise ValueError(f"{where}: {found}, expected {expected} in the ground truth; give the dataset's own ids")
+
+
+def _refuse_repeats(ids: Sequence[int], where: str) -> None:
+    repeated = [number for number, count in Counter(ids).items() if count > 1]
+    if repeated:
+        raise ValueError(f"{where} {repeated[0]} is there more than once, expected each once")
+
+
+def _read_mask(segmentation: Any, size: Sequence[int], where: str) -> str | None:
     if not segmentation:
         return None
     height, width = size
@@ -160,21 +182,6 @@ def read_mask(segmentation: Any, size: Sequence[int], where: str) -> str | None:
         raise ValueError(
             f"{where}: {segmentation!r:.80} is no mask ({error}), expected {{size, counts}} or polygons"
         ) from error
-
-
-def _refuse_row(row: Any, known: Mapping[str, int], where: str) -> NoReturn:
-    """Say what is wrong with a row whose ids are not known."""
-    for key in known:
-        field_of(row, key, int, where)
-    found = ", ".join(f"{key} {row[key]}" for key in known)
-    expected = " and ".join(f"one of the {number} known as {key}" for key, number in known.items())
-    raise ValueError(f"{where}: {found}, expected {expected} in the ground truth; give the dataset's own ids")
-
-
-def _refuse_repeats(ids: Sequence[int], where: str) -> None:
-    repeated = [number for number, count in Counter(ids).items() if count > 1]
-    if repeated:
-        raise ValueError(f"{where} {repeated[0]} is there more than once, expected each once")
 
 
 def _percent(values: Mapping[str, float]) -> dict[str, float]:

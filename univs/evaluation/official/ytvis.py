@@ -31,9 +31,8 @@ from univs.evaluation.official.coco_style import (
     group_rows,
     index_rows,
     merge_instances,
-    plain_counts,
     read_labels,
-    read_mask,
+    read_masks,
 )
 from univs.evaluation.official.files import field_of, find_json, read_frame, read_json, spread
 from univs.evaluation.track_masks import Track
@@ -181,15 +180,8 @@ def _instance_video(video: _Video, tracks: Sequence[InstanceTrack]) -> InstanceV
 
 
 def _read_track(video: _Video, row: _Row, where: str) -> Track:
-    """Read the masks of a track; nearly all are compressed run lengths, which are taken as they are."""
-    size = [video.height, video.width]
     masks = field_of(row, "segmentations", list, where)
-    return tuple(
-        [
-            (plain_counts(mask, size) or read_mask(mask, size, f"{where}, frame {t}")) if mask else None
-            for t, mask in enumerate(masks)
-        ]
-    )
+    return read_masks(masks, [video.height, video.width], lambda t: f"{where}, frame {t}")
 
 
 def _mean_area(areas: Any, where: str) -> float:
