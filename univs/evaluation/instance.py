@@ -268,16 +268,17 @@ def _side(tracks: Sequence[InstanceTrack], size: tuple[int, int], rules: Instanc
         labels=np.asarray([track.label for track in tracks], np.int64),
         is_crowd=np.asarray([track.is_crowd for track in tracks], bool),
         is_findable=np.asarray([track.is_findable for track in tracks], bool),
-        outside=np.stack([~_within(areas, stratum.area) for stratum in rules.strata]),
-        hidden=np.stack([~_within(occlusions, stratum.occlusion) for stratum in rules.strata]),
+        outside=_outside(areas, [stratum.area for stratum in rules.strata]),
+        hidden=_outside(occlusions, [stratum.occlusion for stratum in rules.strata]),
     )
 
 
-def _within(values: NDArray[np.float64], bounds: tuple[float, float] | None) -> NDArray[np.bool_]:
-    if bounds is None:
-        return np.ones(values.shape, bool)
-    inside: NDArray[np.bool_] = (values >= bounds[0]) & (values <= bounds[1])
-    return inside
+def _outside(values: NDArray[np.float64], ranges: Sequence[tuple[float, float] | None]) -> NDArray[np.bool_]:
+    """Tell what lies outside each of the ranges, [A, N]; ``None`` holds everything, a range no NaN."""
+    low, high = np.asarray([bounds or (-math.inf, math.inf) for bounds in ranges]).T[..., None]
+    outside: NDArray[np.bool_] = ~((values >= low) & (values <= high))
+    outside[[bounds is None for bounds in ranges]] = False
+    return outside
 
 
 def _compare(ours: _Side, theirs: _Side, rules: InstanceRules) -> NDArray[np.float64]:

@@ -71,14 +71,14 @@ def match_ranked(
     keeps = ~np.broadcast_to(again, ious.shape)
     near = ious[:, None] >= least
     fits = np.asarray(near.any(axis=1))
+    num_options, first = fits.sum(axis=1).tolist(), fits.argmax(axis=1).tolist() if num_truths else []
     a, j = np.arange(len(skip))[:, None], np.arange(thresholds.size)
     # Truths that count come first: a skipped one is as if its IoU were far lower, yet above what fits not.
     ranked = np.where(skip, ious[:, None] - 2, ious[:, None])[:, :, None]
     for d in np.flatnonzero(fits.any(axis=1)).tolist():
-        options = fits[d].nonzero()[0]
-        if options.size == 1:
+        if num_options[d] == 1:
             # Most detections fit one truth: nothing to choose from.
-            best = options[0]
+            best = first[d]
             found = near[d, :, best] & ~taken[:, :, best]
             taken[:, :, best] |= found & keeps[d, best]
         else:
