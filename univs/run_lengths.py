@@ -71,7 +71,10 @@ def _parse_values(
 
 
 def _group(counts: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Split strings into groups of bounded length."""
+    """Split strings into groups of bounded length; those of an image mostly fit one."""
+    if sum(map(len, counts)) < _MAX_CHARACTERS_AT_ONCE:
+        yield counts
+        return
     ends = np.cumsum(np.fromiter(map(len, counts), np.int64, len(counts)))
     starts = np.flatnonzero(np.diff(ends // _MAX_CHARACTERS_AT_ONCE, prepend=-1))
     for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(counts)], strict=True):
