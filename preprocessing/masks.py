@@ -5,7 +5,7 @@ fourth on, its difference to the run two before) as 5-bit groups, lowest first, 
 in the COCO API's ``maskApi.c``. Shapes: label maps and masks are [H, W].
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -13,14 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-_CHARACTER_OFFSET = 48
-_BITS_PER_CHARACTER = 5
-_MORE_BIT, _SIGN_BIT, _VALUE_BITS = 0x20, 0x10, 0x1F
+from univs.run_lengths import measure_runs, parse_runs
+
 _MAX_POLYGON_OVERHANG = 4
-_MAX_CHARACTERS_PER_RUN = 7  # 7 x 5 bits hold any signed 32-bit difference
-_CHARACTERS = bytes(range(_CHARACTER_OFFSET, _CHARACTER_OFFSET + 64))
-_MAX_CHARACTERS_AT_ONCE = 1 << 17
-"""Strings are parsed together up to this length: their arrays stay in the processor's cache."""
 _MAX_REMEMBERED = 16384
 _MAX_OPENCV_BYTES = 4
 
@@ -104,7 +99,7 @@ def mask_area(counts: str, height: int, width: int) -> int:
     """
     known = _areas.get((counts, height, width))
     if known is None:
-        runs = _parse_counts(counts)
+        runs = parse_runs(counts)
         _check_runs(runs, height, width)
         known = int(runs[1::2].sum())
         _remember([counts], [known], (height, width))
@@ -117,11 +112,10 @@ def measure_masks(counts: Sequence[str], height: int, width: int) -> None:
     One call for all masks of an item takes a quarter of the time of one by one. Corrupt strings raise
     nothing here: ``mask_area`` says what is wrong with each.
     """
-    unknown = [text for text in counts if (text, height, width) not in _areas and _is_well_formed(text)]
-    for group in _group(unknown):
-        areas, is_sound = _measure(group, height * width)
-        sound = np.flatnonzero(is_sound).tolist()
-        _remember([group[i] for i in sound], areas[sound].tolist(), (height, width))
+    unknown = [text for text in counts if (text, height, width) not in _areas]
+    areas = measure_runs(unknown, height * width)
+    sound = np.flatnonzero(areas >= 0).tolist()
+    _remember([unknown[i] for i in sound], areas[sound].tolist(), (height, width))
 
 
 _areas: dict[tuple[str, int, int], int] = {}
@@ -151,81 +145,6 @@ def _encode_runs(starts: NDArray[np.int64], ends: NDArray[np.int64], height: int
     if runs[-1] == 0:  # the encoder of pycocotools writes no empty closing run
         runs = runs[:-1]
     return _text(coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width))
-
-
-def _parse_counts(counts: str) -> NDArray[np.int64]:
-    if not _is_well_formed(counts):
-        raise ValueError(f"not a compressed run-length string: {counts[:24]!r} ({len(counts)} characters)")
-    runs, last = _parse_values(np.frombuffer(counts.encode("ascii"), dtype=np.uint8))
-    longest = int(np.diff(last, prepend=-1).max())
-    if longest > _MAX_CHARACTERS_PER_RUN:
-        raise ValueError(f"a run spans {longest} characters, expected <= {_MAX_CHARACTERS_PER_RUN}")
-    runs[1::2] = np.cumsum(runs[1::2])
-    runs[2::2] = np.cumsum(runs[2::2])
-    return runs
-
-
-def _is_well_formed(counts: str) -> bool:
-    """Whether all characters are legal and the last one ends a run."""
-    is_legal = counts.isascii() and not counts.encode("ascii").translate(None, _CHARACTERS)
-    return bool(counts) and is_legal and ord(counts[-1]) < _CHARACTER_OFFSET + _MORE_BIT
-
-
-def _parse_values(codes: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give the number each group of characters stands for, and the position of its last character."""
-    last = np.flatnonzero(codes < _CHARACTER_OFFSET + _MORE_BIT)
-    bits = (codes & np.uint8(_VALUE_BITS)) ^ np.uint8(_CHARACTER_OFFSET & _VALUE_BITS)
-    # The last character holds the highest bits and the sign; few numbers have more than one.
-    values = (bits[last].astype(np.int64) ^ _SIGN_BIT) - _SIGN_BIT
-    num_more = np.diff(last, prepend=-1) - 1
-    longer = np.flatnonzero(num_more)
-    for place in range(1, _MAX_CHARACTERS_PER_RUN):
-        values[longer] = values[longer] << _BITS_PER_CHARACTER | bits[last[longer] - place]
-        longer = longer[num_more[longer] > place]
-    return values, last
-
-
-def _group(counts: Sequence[str]) -> Iterator[list[str]]:
-    """Split strings into groups of bounded length."""
-    group: list[str] = []
-    length = 0
-    for text in counts:
-        if group and length + len(text) > _MAX_CHARACTERS_AT_ONCE:
-            yield group
-            group, length = [], 0
-        group.append(text)
-        length += len(text)
-    if group:
-        yield group
-
-
-def _measure(counts: Sequence[str], num_pixels: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Give the areas of well-formed strings, and whether each one's runs are sound."""
-    values, last = _parse_values(np.frombuffer("".join(counts).encode("ascii"), dtype=np.uint8))
-    stops = np.searchsorted(last, np.cumsum([len(text) for text in counts]))
-    starts = np.concatenate(([0], stops[:-1]))
-    # With an empty foreground run behind an odd number of runs, background and foreground take turns.
-    is_odd = (stops - starts) % 2 == 1
-    pairs = np.insert(values, stops[is_odd], 0)
-    stops = stops + np.cumsum(is_odd)
-    first = np.concatenate(([0], stops[:-1])) // 2
-    # The first run of background is no part of the running sum, see the module's docstring.
-    opening = pairs[::2][first]
-    pairs[::2][first] = 0
-    background, foreground = _sum_anew(pairs[::2], first), _sum_anew(pairs[1::2], first)
-    background[first] = opening
-    foreground[stops[is_odd] // 2 - 1] = 0
-    areas = np.add.reduceat(foreground, first)
-    lowest = np.minimum.reduceat(np.minimum(background, foreground), first)
-    longest = np.maximum.reduceat(np.diff(last, prepend=-1), starts)
-    is_whole = areas + np.add.reduceat(background, first) == num_pixels
-    return areas, is_whole & (lowest >= 0) & (longest <= _MAX_CHARACTERS_PER_RUN)
-
-
-def _sum_anew(values: NDArray[np.int64], first: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Give running sums that begin anew at each position of ``first``; the values are spoiled."""
-    values[first[1:]] -= np.add.reduceat(values, first)[:-1]
-    return np.asarray(np.cumsum(values))
 
 
 def _check_runs(runs: NDArray[np.int64], height: int, width: int) -> None:

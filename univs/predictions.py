@@ -42,6 +42,12 @@ class InstanceTrack:
     rles: tuple[str | None, ...]
     """COCO compressed ``counts`` per frame, ``None`` where not visible."""
     is_crowd: bool = False
+    area: float | None = None
+    """Mean pixels per visible frame where a file states them; ``None`` is counted in the masks."""
+    occlusion: float | None = None
+    """Of truth that states it: 0 (in full view) to 1."""
+    is_findable: bool = True
+    """Whether a detection of it counts; COCO's code takes truth of id 0 for none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from univs.evaluation.instance import evaluate_instances, score_instances, track_ious
+from univs.evaluation.instance import evaluate_instances, named_scores, score_alone, score_instances
+from univs.evaluation.track_masks import read_masks, track_ious
 from univs.predictions import InstanceTrack, InstanceVideo
 
 SIZE = (20, 40)
@@ -25,22 +26,26 @@ def _video(*tracks, video_id="1"):
     return InstanceVideo(video_id=video_id, height=SIZE[0], width=SIZE[1], tracks=tracks)
 
 
+def _ious(*sides):
+    return track_ious(*(read_masks([track.rles for track in side], SIZE, "") for side in sides))
+
+
 def _scores(prediction, truth):
     return score_instances([evaluate_instances(prediction, truth)])
 
 
 def test_track_iou_sums_over_frames_and_reads_none_as_empty():
-    ious = track_ious([_track(_rle(0, 10), None)], [_track(_rle(5, 15), _rle(0, 5))], SIZE)
+    ious = _ious([_track(_rle(0, 10), None)], [_track(_rle(5, 15), _rle(0, 5))])
     assert ious.tolist() == [[pytest.approx(5 / (15 + 5))]]
 
 
 def test_track_iou_leaves_out_frames_that_only_one_track_lists():
     short, long = _track(_rle(0, 10)), _track(_rle(0, 10), _rle(0, 40))
-    assert track_ious([short, long], [short, long], SIZE).tolist() == [[1.0, 1.0], [1.0, 1.0]]
+    assert _ious([short, long], [short, long]).tolist() == [[1.0, 1.0], [1.0, 1.0]]
 
 
 def test_track_iou_of_two_empty_tracks_is_zero():
-    assert track_ious([_track(None)], [_track(None)], SIZE).tolist() == [[0.0]]
+    assert _ious([_track(None)], [_track(None)]).tolist() == [[0.0]]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -58,7 +63,7 @@ def test_track_iou_equals_dense_masks(seed):
     ]
     overlaps = (masks[0][:, None] & masks[1][None]).sum((2, 3, 4))
     unions = (masks[0][:, None] | masks[1][None]).sum((2, 3, 4))
-    assert track_ious(*tracks, SIZE).tolist() == (overlaps / unions).tolist()
+    assert _ious(*tracks).tolist() == (overlaps / unions).tolist()
 
 
 def test_precision_of_one_hit_below_a_false_alarm_is_computed_by_hand():
@@ -66,7 +71,7 @@ def test_precision_of_one_hit_below_a_false_alarm_is_computed_by_hand():
     alarm, hit = _track(_rle(20, 30), score=0.9), _track(_rle(0, 10), score=0.5)
     scores = _scores(_video(hit, alarm), truth)
     # Full recall is reached at precision one half; interpolation carries it to every recall.
-    assert scores.ap == pytest.approx(0.5)
+    assert scores.ap[0] == pytest.approx(0.5)
     assert (scores.ar1, scores.ar10) == (0.0, 1.0)
 
 
@@ -74,27 +79,27 @@ def test_precision_at_iou_exactly_on_a_threshold_counts():
     scores = _scores(_video(_track(_rle(0, 15))), _video(_track(_rle(0, 20))))
     assert scores.ap50 == pytest.approx(1.0)
     assert scores.ap75 == pytest.approx(1.0)
-    assert scores.ap == pytest.approx(6 / 10)
+    assert scores.ap[0] == pytest.approx(6 / 10)
 
 
 def test_precision_of_another_class_is_nothing():
     scores = _scores(_video(_track(_rle(0, 10), label=1)), _video(_track(_rle(0, 10))))
-    assert scores.ap == 0.0
-    assert list(scores.class_ap) == [0]
+    assert scores.ap[0] == 0.0
+    assert list(scores.classes) == [0]
 
 
 def test_crowd_is_found_again_and_again_and_is_not_asked_for():
     truth = _video(_track(_rle(0, 10)), _track(_rle(20, 30), is_crowd=True))
     twice = [_track(_rle(20, 30), score=0.9), _track(_rle(20, 30), score=0.8)]
-    assert _scores(_video(_track(_rle(0, 10), score=0.5), *twice), truth).ap == pytest.approx(1.0)
-    assert _scores(_video(*twice), truth).ap == 0.0
+    assert _scores(_video(_track(_rle(0, 10), score=0.5), *twice), truth).ap[0] == pytest.approx(1.0)
+    assert _scores(_video(*twice), truth).ap[0] == 0.0
 
 
 def test_second_detection_of_a_track_is_a_false_alarm():
     truth = _video(_track(_rle(0, 10)), _track(_rle(20, 30)))
     hits = [_track(_rle(0, 10), score=0.9), _track(_rle(0, 10), score=0.8), _track(_rle(20, 30), score=0.7)]
     # Precision 1 up to recall 1/2 (51 of 101 samples), then 2/3.
-    assert _scores(_video(*hits), truth).ap == pytest.approx((51 + 50 * 2 / 3) / 101)
+    assert _scores(_video(*hits), truth).ap[0] == pytest.approx((51 + 50 * 2 / 3) / 101)
 
 
 def test_detection_takes_the_track_it_overlaps_most():
@@ -116,25 +121,25 @@ def test_false_alarm_of_another_area_range_does_not_count_there():
         for tracks in ((found, alarm), (found,))
     )
     scores = _scores(prediction, truth)
-    assert scores.ap == pytest.approx(0.5)
-    assert scores.ap_small == pytest.approx(1.0)
+    assert scores.ap[0] == pytest.approx(0.5)
+    assert scores.ap[1] == pytest.approx(1.0)
 
 
 def test_area_ranges_hold_the_mean_area_of_visible_frames():
     small = _scores(_video(_track(_rle(0, 10), None)), _video(_track(_rle(0, 10), None)))
-    assert small.ap_small == pytest.approx(1.0)
-    assert math.isnan(small.ap_medium)
-    assert math.isnan(small.ap_large)
+    assert small.ap[1] == pytest.approx(1.0)
+    assert math.isnan(small.ap[2])
+    assert math.isnan(small.ap[3])
 
 
 def test_more_than_a_hundred_detections_of_a_class_are_cut():
     alarms = [_track(_rle(20, 30), score=0.9)] * 100
-    assert _scores(_video(*alarms, _track(_rle(0, 10), score=0.1)), _video(_track(_rle(0, 10)))).ar100 == 0.0
+    assert _scores(_video(*alarms, _track(_rle(0, 10), score=0.1)), _video(_track(_rle(0, 10)))).ar[0] == 0.0
 
 
 def test_precision_without_detections_is_zero_and_without_truth_unknown():
-    assert _scores(_video(), _video(_track(_rle(0, 10)))).ap == 0.0
-    assert math.isnan(_scores(_video(_track(_rle(0, 10))), _video()).ap)
+    assert _scores(_video(), _video(_track(_rle(0, 10)))).ap[0] == 0.0
+    assert math.isnan(_scores(_video(_track(_rle(0, 10))), _video()).ap[0])
 
 
 def test_equal_scores_rank_by_numeric_video_id_whatever_the_order():
@@ -143,9 +148,26 @@ def test_equal_scores_rank_by_numeric_video_id_whatever_the_order():
     partials = [evaluate_instances(*pair) for pair in zip(ours, truth, strict=True)]
     alarm_first = score_instances(partials)
     assert score_instances(partials[::-1]) == alarm_first
-    assert alarm_first.ap == pytest.approx(51 * 0.5 / 101)
+    assert alarm_first.ap[0] == pytest.approx(51 * 0.5 / 101)
 
 
 def test_instances_of_another_size_raise():
     with pytest.raises(ValueError, match="original size"):
         evaluate_instances(replace(_video(), height=10), _video())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_scores_of_videos_alone_equal_those_of_one_video_at_a_time(seed):
+    rng = np.random.default_rng(seed)
+
+    def side(video_id, most):
+        starts = rng.integers(0, 20, rng.integers(0, most))
+        tracks = [
+            _track(_rle(x, x + 9), label=int(rng.integers(3)), score=float(rng.random())) for x in starts
+        ]
+        return _video(*tracks, video_id=str(video_id))
+
+    partials = [evaluate_instances(side(n, 30), side(n, 6)) for n in range(8)]
+    for part, alone in zip(partials, score_alone(partials), strict=True):
+        scores = named_scores(score_instances([part]))
+        assert alone == pytest.approx({name: scores[name] for name in alone}, nan_ok=True)

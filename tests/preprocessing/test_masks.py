@@ -91,7 +91,7 @@ def test_measure_masks_saves_parsing_each_again(monkeypatch):
     masks = np.random.default_rng(3).random((300, 30, 40)) > 0.6
     strings = [encode_mask(mask) for mask in masks]
     measure_masks(strings, 30, 40)
-    monkeypatch.setattr(masks_module, "_parse_counts", None)
+    monkeypatch.setattr(masks_module, "parse_runs", None)
     assert [mask_area(text, 30, 40) for text in strings] == masks.sum((1, 2)).tolist()
 
 

@@ -14,7 +14,13 @@ from univs.evaluation.followed import METRICS as FOLLOWED_METRICS
 from univs.evaluation.followed import RATES as FOLLOWED_RATES
 from univs.evaluation.followed import FollowedPartial, evaluate_followed_masks, score_followed
 from univs.evaluation.histogram import SegmentPairs, count_segment_pairs
-from univs.evaluation.instance import InstancePartial, evaluate_instances, score_instances
+from univs.evaluation.instance import (
+    InstancePartial,
+    evaluate_instances,
+    metric_names,
+    named_scores,
+    score_instances,
+)
 from univs.evaluation.objects import ObjectPartial, Protocol, evaluate_objects, score_objects
 from univs.evaluation.panoptic import (
     VIDEO_WINDOWS,
@@ -93,6 +99,7 @@ Partial = (
 )
 
 _Kind = TypeVar("_Kind")
+_INSTANCE_METRICS = metric_names()[:5]
 _IMAGE_METRICS = tuple(
     f"{metric}{group}" for group in ("", "_things", "_stuff") for metric in ("pq", "sq", "rq")
 )
@@ -116,11 +123,9 @@ BENCHMARKS: Mapping[str, BenchmarkSpec] = MappingProxyType(
                 name="coco_panoptic", family="image_panoptic", metrics=_IMAGE_METRICS, primary="pq"
             ),
             BenchmarkSpec(name="ade20k", family="image_panoptic", metrics=_IMAGE_METRICS, primary="pq"),
-            BenchmarkSpec(
-                name="ytvis_2021",
-                family="instance",
-                metrics=("map", "ap50", "ap75", "ar1", "ar10"),
-                primary="map",
+            *(
+                BenchmarkSpec(name=name, family="instance", metrics=_INSTANCE_METRICS, primary="map")
+                for name in ("ytvis_2021", "ytvis_2019", "ytvis_2022", "ovis")
             ),
             BenchmarkSpec(name="vipseg", family="video_panoptic", metrics=_VIDEO_METRICS, primary="vpq"),
             BenchmarkSpec(name="vipseg_720p", family="video_panoptic", metrics=_VIDEO_METRICS, primary="vpq"),
@@ -258,7 +263,7 @@ def score(
             values = _score_video_panoptic(partials, _need(spec, labels))
         case "instance":
             instances = score_instances([_typed(part, InstancePartial) for part in partials])
-            values = (instances.ap, instances.ap50, instances.ap75, instances.ar1, instances.ar10)
+            values = tuple(named_scores(instances).values())[: len(spec.metrics)]
         case "semantic":
             semantic = score_semantic([_typed(part, SemanticPartial) for part in partials])
             values = (semantic.miou, *semantic.consistency, semantic.fwiou, semantic.macc, semantic.pacc)

@@ -1,102 +1,159 @@
-"""Video instance segmentation: average precision and recall of tracks, as YouTube-VIS 2019 and 2021 have it.
+"""Instance segmentation: average precision and recall of tracks, or of the masks of an image.
 
-Detections of one video are matched to its true tracks once, at every IoU threshold and area range; scoring
-only sorts what all videos matched.
+The rules of YouTube-VIS (2019, 2021 and 2022), OVIS and COCO, whose images are videos of one frame.
 
-Legend: D detections, G true tracks, T frames, A area ranges, J IoU thresholds.
+Legend: D detections, G truths, A strata, J IoU thresholds.
 """
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
+from univs.evaluation.precision import (
+    RECALLS,
+    Curves,
+    Matches,
+    match_ranked,
+    mean_of_known,
+    own_curves,
+    rank_curves,
+)
+from univs.evaluation.track_masks import TrackMasks, covered_shares, read_masks, track_ious
 from univs.predictions import InstanceTrack, InstanceVideo
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
-RECALLS = np.linspace(0.0, 1.0, 101)
 MAX_DETECTIONS = (1, 10, 100)
-AREA_RANGES = ((0.0, 1e10), (0.0, 128.0**2), (128.0**2, 256.0**2), (256.0**2, 1e10))
-"""All, small, medium and large, in pixels per frame; both ends belong to a range."""
+_MAX_ALONE = 256
+"""Videos with a class that are scored at once: their arrays stay in the processor's cache."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ClassMatches:
-    """Matching of one class in one video, detections in descending score."""
+class Stratum:
+    """Truths that are scored on their own; both ends belong to a range."""
 
-    label: int
-    scores: NDArray[np.float64]
-    """[D], at most 100."""
-    matched: NDArray[np.bool_]
-    """[A, J, D]."""
-    ignored: NDArray[np.bool_]
-    """[A, J, D] neither right nor wrong."""
-    num_truths: NDArray[np.int64]
-    """[A] true tracks to be found."""
+    name: str
+    area: tuple[float, float] = (0.0, 1e10)
+    """Mean over visible frames, in pixels. A detection outside it is ignored unless it finds something."""
+    occlusion: tuple[float, float] | None = None
+    """Of truths; detections have none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InstanceRules:
+    """What benchmarks do differently."""
+
+    strata: tuple[Stratum, ...]
+    """The first one holds everything."""
+    crowds_take_parts: bool = False
+    """A crowd is found by what lies inside it: the overlap is divided by the detection's area alone."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InstancePartial:
-    """What one video adds to AP and AR."""
+    """What one video or image adds to AP and AR."""
 
     video_id: str
-    classes: tuple[ClassMatches, ...]
+    classes: tuple[Matches, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassScores:
+    """Averages of one class as fractions; NaN where there is nothing to find but crowds."""
+
+    ap: float
+    ap50: float
+    ar100: float
+    recalls: tuple[float, ...]
+    """At each of the IoU thresholds, of 100 detections."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InstanceScores:
     """Averages as fractions; NaN where there is nothing to find."""
 
-    ap: float
+    ap: tuple[float, ...]
+    """By stratum, at 100 detections."""
+    ar: tuple[float, ...]
+    """By stratum, at 100 detections."""
     ap50: float
     ap75: float
-    ap_small: float
-    ap_medium: float
-    ap_large: float
     ar1: float
     ar10: float
-    ar100: float
-    class_ap: dict[int, float]
-    """By label, over the classes that the truth holds."""
+    threshold_ap: tuple[float, ...]
+    """AP at each of the IoU thresholds."""
+    classes: Mapping[int, ClassScores]
+    """By label, those that the truth holds."""
 
 
-def track_ious(
-    detections: Sequence[InstanceTrack], truths: Sequence[InstanceTrack], size: tuple[int, int]
-) -> NDArray[np.float64]:
-    """Compute [D, G] IoUs of tracks: intersections over unions, both summed over the frames they share.
-
-    Where one track lists fewer frames than the other, the other's remaining frames are left out, as in the
-    official evaluator. Two tracks that are empty everywhere have IoU 0.
-    """
-    num_frames = max((len(track.rles) for track in (*detections, *truths)), default=0)
-    areas, true_areas = (_areas(tracks, size, num_frames) for tracks in (detections, truths))
-    listed, true_listed = (_listed(tracks, num_frames) for tracks in (detections, truths))
-    overlaps = np.zeros((len(detections), len(truths)))
-    for t in range(num_frames):
-        rows, columns = np.flatnonzero(areas[:, t]).tolist(), np.flatnonzero(true_areas[:, t]).tolist()
-        if not (rows and columns):
-            continue
-        # With "crowd" truths the library divides the intersection by the detection's area, so multiplying
-        # gives the exact number of pixels back, all pairs of a frame in one call.
-        shares = coco_mask.iou(
-            [_rle(detections[d].rles[t], size) for d in rows],
-            [_rle(truths[g].rles[t], size) for g in columns],
-            [1] * len(columns),
-        )
-        overlaps[np.ix_(rows, columns)] += np.rint(shares * areas[rows, t][:, None])
-    unions = areas @ true_listed.T + listed @ true_areas.T - overlaps
-    return overlaps / np.maximum(unions, 1)
+def _by_area(small: float, large: float) -> tuple[Stratum, ...]:
+    return (
+        Stratum(name="all"),
+        Stratum(name="small", area=(0.0, small**2)),
+        Stratum(name="medium", area=(small**2, large**2)),
+        Stratum(name="large", area=(large**2, 1e10)),
+    )
 
 
-def evaluate_instances(prediction: InstanceVideo, truth: InstanceVideo) -> InstancePartial:
+YTVIS_RULES = InstanceRules(strata=_by_area(128, 256))
+OVIS_RULES = InstanceRules(
+    strata=(
+        *YTVIS_RULES.strata,
+        Stratum(name="occ_light", occlusion=(0.0, 0.25)),
+        Stratum(name="occ_medium", occlusion=(0.25, 0.5)),
+        Stratum(name="occ_heavy", occlusion=(0.5, 1.0)),
+    )
+)
+COCO_RULES = InstanceRules(strata=_by_area(32, 96), crowds_take_parts=True)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Side:
+    """The tracks of one video, of one of both sides."""
+
+    masks: TrackMasks
+    labels: NDArray[np.int64]
+    """[N]."""
+    is_crowd: NDArray[np.bool_]
+    """[N]."""
+    is_findable: NDArray[np.bool_]
+    """[N]."""
+    outside: NDArray[np.bool_]
+    """[A, N] of the stratum's areas."""
+    hidden: NDArray[np.bool_]
+    """[A, N] outside the stratum's occlusion."""
+
+
+def metric_names(rules: InstanceRules = YTVIS_RULES) -> tuple[str, ...]:
+    """Name what is measured: those that papers print first, then by stratum."""
+    names = [stratum.name for stratum in rules.strata[1:]]
+    return (
+        *("map", "ap50", "ap75", "ar1", "ar10"),
+        *(f"ap_{name}" for name in names),
+        "ar100",
+        *(f"ar_{name}" for name in names),
+    )
+
+
+def evaluate_instances(
+    prediction: InstanceVideo,
+    truth: InstanceVideo,
+    rules: InstanceRules = YTVIS_RULES,
+    sources: tuple[str, str] = ("prediction", "truth"),
+) -> InstancePartial:
     """Match the detections of one video to its true tracks, class by class.
 
+    Args:
+        prediction: detections; the best 100 of a class take part.
+        truth: true tracks.
+        rules: the benchmark's.
+        sources: where both come from, for messages.
+
     Raises:
-        ValueError: the videos differ in size.
+        ValueError: the videos differ in size, or a mask is broken.
     """
     size = (truth.height, truth.width)
     if (prediction.height, prediction.width) != size:
@@ -104,151 +161,163 @@ def evaluate_instances(prediction: InstanceVideo, truth: InstanceVideo) -> Insta
             f"video {truth.video_id!r}: prediction is {prediction.height}x{prediction.width}, "
             f"expected {truth.height}x{truth.width}: predict at the original size"
         )
-    labels = sorted({track.label for track in (*prediction.tracks, *truth.tracks)})
-    rows = []
-    for label in labels:
-        ours = [track for track in prediction.tracks if track.label == label]
-        ours = sorted(ours, key=lambda track: -track.score)[: MAX_DETECTIONS[-1]]
-        theirs = [track for track in truth.tracks if track.label == label]
-        rows.append(_match_class(label, ours, theirs, size))
-    return InstancePartial(video_id=truth.video_id, classes=tuple(rows))
+    ranked = _rank(prediction.tracks)
+    ours = _side(ranked, size, rules, f"{sources[0]}: video {truth.video_id}")
+    theirs = _side(truth.tracks, size, rules, f"{sources[1]}: video {truth.video_id}")
+    ious = _compare(ours, theirs, rules)
+    scores = np.asarray([track.score for track in ranked], np.float64)
+    return InstancePartial(video_id=truth.video_id, classes=tuple(_match_classes(scores, ours, theirs, ious)))
 
 
-def score_instances(partials: Sequence[InstancePartial]) -> InstanceScores:
+def score_instances(
+    partials: Sequence[InstancePartial], rules: InstanceRules = YTVIS_RULES
+) -> InstanceScores:
     """Merge partials of distinct videos; their order does not matter (equal scores rank by video id)."""
-    ordered = sorted(partials, key=lambda part: _video_order(part.video_id))
-    by_label: dict[int, list[ClassMatches]] = {}
-    for part in ordered:
-        for row in part.classes:
-            by_label.setdefault(row.label, []).append(row)
-    labels = [label for label, rows in sorted(by_label.items()) if any(row.num_truths.any() for row in rows)]
-    curves = [[_curves(by_label[label], a) for a in range(len(AREA_RANGES))] for label in labels]
-    shape = (len(labels), len(AREA_RANGES), IOU_THRESHOLDS.size)
-    precision = np.asarray([[cell[0] for cell in row] for row in curves]).reshape(*shape, RECALLS.size)
-    recall = np.asarray([[cell[1] for cell in row] for row in curves]).reshape(*shape, len(MAX_DETECTIONS))
+    by_label = _curves(partials)
+    curves = list(by_label.values())
+    shape = (len(curves), len(rules.strata), IOU_THRESHOLDS.size)
+    precision = np.asarray([curve.precision for curve in curves]).reshape(*shape, RECALLS.size)
+    recall = np.asarray([curve.recall for curve in curves]).reshape(*shape, len(MAX_DETECTIONS))
     return InstanceScores(
-        ap=_mean(precision[:, 0]),
-        ap50=_mean(precision[:, 0, 0]),
-        ap75=_mean(precision[:, 0, 5]),
-        ap_small=_mean(precision[:, 1]),
-        ap_medium=_mean(precision[:, 2]),
-        ap_large=_mean(precision[:, 3]),
-        ar1=_mean(recall[:, 0, :, 0]),
-        ar10=_mean(recall[:, 0, :, 1]),
-        ar100=_mean(recall[:, 0, :, 2]),
-        class_ap={label: _mean(row[0]) for label, row in zip(labels, precision, strict=True)},
+        ap=tuple(mean_of_known(precision[:, a]) for a in range(shape[1])),
+        ar=tuple(mean_of_known(recall[:, a, :, -1]) for a in range(shape[1])),
+        ap50=mean_of_known(precision[:, 0, 0]),
+        ap75=mean_of_known(precision[:, 0, 5]),
+        ar1=mean_of_known(recall[:, 0, :, 0]),
+        ar10=mean_of_known(recall[:, 0, :, 1]),
+        threshold_ap=tuple(mean_of_known(cells) for cells in precision[:, 0].swapaxes(0, 1)),
+        classes={label: _class_scores(curve) for label, curve in by_label.items()},
     )
 
 
-def _rle(counts: str | None, size: tuple[int, int]) -> dict[str, Any]:
-    return {"size": list(size), "counts": (counts or "").encode()}
+def score_alone(partials: Sequence[InstancePartial]) -> list[dict[str, float]]:
+    """Score each video as if there were no other, by the names of ``metric_names`` that have no stratum."""
+    rows = [row for part in partials for row in part.classes if row.num_truths[0]]
+    owners = np.repeat(
+        np.arange(len(partials)),
+        [sum(bool(row.num_truths[0]) for row in part.classes) for part in partials],
+    )
+    chunks = [rows[at : at + _MAX_ALONE] for at in range(0, len(rows), _MAX_ALONE)]
+    cells = [np.zeros((0, 6)), *(_whole_scores(own_curves(chunk, MAX_DETECTIONS)) for chunk in chunks)]
+    sums = np.zeros((len(partials), 6))
+    np.add.at(sums, owners, np.concatenate(cells))
+    num_classes = np.bincount(owners, minlength=len(partials))
+    sums[num_classes == 0] = np.nan
+    names = (*("map", "ap50", "ap75"), *("ar1", "ar10", "ar100"))
+    return [
+        dict(zip(names, row, strict=True)) for row in (sums / np.maximum(num_classes, 1)[:, None]).tolist()
+    ]
 
 
-def _areas(tracks: Sequence[InstanceTrack], size: tuple[int, int], num_frames: int) -> NDArray[np.float64]:
-    areas = np.zeros((len(tracks), num_frames))
-    for track, row in zip(tracks, areas, strict=True):
-        shown = [t for t, counts in enumerate(track.rles) if counts is not None]
-        if shown:
-            row[shown] = coco_mask.area([_rle(track.rles[t], size) for t in shown])
-    return areas
+def named_scores(scores: InstanceScores, rules: InstanceRules = YTVIS_RULES) -> dict[str, float]:
+    """Give the scores by the names of ``metric_names``, as fractions."""
+    head = (scores.ap[0], scores.ap50, scores.ap75, scores.ar1, scores.ar10)
+    return dict(zip(metric_names(rules), (*head, *scores.ap[1:], *scores.ar), strict=True))
 
 
-def _listed(tracks: Sequence[InstanceTrack], num_frames: int) -> NDArray[np.float64]:
-    lengths = np.asarray([len(track.rles) for track in tracks], np.intp)
-    return (np.arange(num_frames) < lengths[:, None]).astype(np.float64)
+def _curves(partials: Sequence[InstancePartial]) -> dict[int, Curves]:
+    """Join videos class by class, those that are asked for."""
+    by_label: dict[int, list[Matches]] = {}
+    for part in sorted(partials, key=lambda part: _video_order(part.video_id)):
+        for row in part.classes:
+            by_label.setdefault(row.label, []).append(row)
+    return {
+        label: rank_curves(rows, MAX_DETECTIONS)
+        for label, rows in sorted(by_label.items())
+        if any(row.num_truths[0] for row in rows)
+    }
 
 
-def _mean_areas(tracks: Sequence[InstanceTrack], size: tuple[int, int]) -> NDArray[np.float64]:
-    areas = _areas(tracks, size, max((len(track.rles) for track in tracks), default=0))
-    means: NDArray[np.float64] = areas.sum(axis=1) / np.maximum((areas > 0).sum(axis=1), 1)
-    return means
+def _class_scores(curve: Curves) -> ClassScores:
+    return ClassScores(
+        ap=mean_of_known(curve.precision[0]),
+        ap50=mean_of_known(curve.precision[0, 0]),
+        ar100=mean_of_known(curve.recall[0, :, -1]),
+        recalls=tuple(curve.recall[0, :, -1].tolist()),
+    )
 
 
-def _outside_ranges(areas: NDArray[np.float64]) -> NDArray[np.bool_]:
-    ranges = np.asarray(AREA_RANGES)
-    outside: NDArray[np.bool_] = (areas < ranges[:, :1]) | (areas > ranges[:, 1:])
+def _whole_scores(curves: Curves) -> NDArray[np.float64]:
+    """Average the curves of groups alone: AP, AP50, AP75 and the recalls, [N, 6]."""
+    by_threshold = curves.precision.mean(axis=2)
+    precision = np.stack((by_threshold.mean(axis=1), by_threshold[:, 0], by_threshold[:, 5]), axis=1)
+    return np.concatenate((precision, curves.recall.mean(axis=1)), axis=1)
+
+
+def _rank(tracks: Sequence[InstanceTrack]) -> list[InstanceTrack]:
+    """Order tracks by score, equal ones as they come, and keep the best 100 of each class."""
+    ranked = sorted(tracks, key=lambda track: -track.score)
+    if len(ranked) <= MAX_DETECTIONS[-1]:
+        return ranked
+    seen: Counter[int] = Counter()
+    kept = []
+    for track in ranked:
+        seen[track.label] += 1
+        if seen[track.label] <= MAX_DETECTIONS[-1]:
+            kept.append(track)
+    return kept
+
+
+def _side(tracks: Sequence[InstanceTrack], size: tuple[int, int], rules: InstanceRules, where: str) -> _Side:
+    masks = read_masks([track.rles for track in tracks], size, where)
+    stated = np.asarray([math.nan if track.area is None else track.area for track in tracks])
+    areas = np.where(np.isnan(stated), masks.mean_areas, stated)
+    occlusions = np.asarray([math.nan if track.occlusion is None else track.occlusion for track in tracks])
+    return _Side(
+        masks=masks,
+        labels=np.asarray([track.label for track in tracks], np.int64),
+        is_crowd=np.asarray([track.is_crowd for track in tracks], bool),
+        is_findable=np.asarray([track.is_findable for track in tracks], bool),
+        outside=_outside(areas, [stratum.area for stratum in rules.strata]),
+        hidden=_outside(occlusions, [stratum.occlusion for stratum in rules.strata]),
+    )
+
+
+def _outside(values: NDArray[np.float64], ranges: Sequence[tuple[float, float] | None]) -> NDArray[np.bool_]:
+    """Tell what lies outside each of the ranges, [A, N]; ``None`` holds everything, a range no NaN."""
+    low, high = np.asarray([bounds or (-math.inf, math.inf) for bounds in ranges]).T[..., None]
+    outside: NDArray[np.bool_] = ~((values >= low) & (values <= high))
+    outside[[bounds is None for bounds in ranges]] = False
     return outside
 
 
-def _match_class(
-    label: int, detections: Sequence[InstanceTrack], truths: Sequence[InstanceTrack], size: tuple[int, int]
-) -> ClassMatches:
-    ious = track_ious(detections, truths, size)
-    crowd = np.asarray([track.is_crowd for track in truths], bool)
-    skip = _outside_ranges(_mean_areas(truths, size)) | crowd
-    outside = _outside_ranges(_mean_areas(detections, size))
-    matched = np.zeros((len(AREA_RANGES), IOU_THRESHOLDS.size, len(detections)), bool)
-    ignored = np.zeros_like(matched)
-    for a in range(len(AREA_RANGES)):
-        matched[a], on_skipped = _match_detections(ious, skip[a], crowd)
-        ignored[a] = on_skipped | (~matched[a] & outside[a])
-    return ClassMatches(
-        label=label,
-        scores=np.asarray([track.score for track in detections], np.float64),
-        matched=matched,
-        ignored=ignored,
-        num_truths=(~skip).sum(axis=1),
-    )
+def _compare(ours: _Side, theirs: _Side, rules: InstanceRules) -> NDArray[np.float64]:
+    """Give how well detections fit truths of their class, [D, G]."""
+    labels = (ours.labels, theirs.labels)
+    ious = track_ious(ours.masks, theirs.masks, labels)
+    if rules.crowds_take_parts and theirs.is_crowd.any():
+        covered = covered_shares(ours.masks, theirs.masks, labels)
+        return np.where(theirs.is_crowd, covered, ious)
+    return ious
 
 
-def _match_detections(
-    ious: NDArray[np.float64], skip: NDArray[np.bool_], crowd: NDArray[np.bool_]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Give [J, D] whether each detection, best first, finds a track, and whether that track is a skipped one.
-
-    A free track that counts wins over skipped ones; among equals the highest IoU, then the later track.
-    Crowds can be found again and again.
-    """
-    num_detections, num_truths = ious.shape
-    matched = np.zeros((IOU_THRESHOLDS.size, num_detections), bool)
+def _match_classes(
+    scores: NDArray[np.float64], ours: _Side, theirs: _Side, ious: NDArray[np.float64]
+) -> Iterator[Matches]:
+    """Match all classes at once: what differs in class does not fit."""
+    crowd = theirs.is_crowd
+    skip = theirs.outside | theirs.hidden | crowd
+    fits = np.where(ours.labels[:, None] == theirs.labels, ious, -1.0)
+    matched, chosen = match_ranked(fits, skip, crowd, IOU_THRESHOLDS)
     on_skipped = np.zeros_like(matched)
-    if not num_truths:
-        return matched, on_skipped
-    taken = np.zeros((IOU_THRESHOLDS.size, num_truths), bool)
-    least = np.minimum(IOU_THRESHOLDS, 1 - 1e-10)[:, None]
-    rows = np.arange(IOU_THRESHOLDS.size)
-    for d in range(num_detections):
-        fits = (ious[d] >= least) & (~taken | crowd)
-        counted = fits & ~skip
-        fits = np.where(counted.any(axis=1, keepdims=True), counted, fits)
-        best = num_truths - 1 - np.argmax(np.where(fits, ious[d], -1.0)[:, ::-1], axis=1)
-        matched[:, d] = fits[rows, best]
-        on_skipped[:, d] = matched[:, d] & skip[best]
-        taken[rows, best] |= matched[:, d]
-    return matched, on_skipped
-
-
-def _curves(rows: Sequence[ClassMatches], area: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give precision [J, 101] at 100 detections and final recall [J, 3] at each limit; NaN without truth."""
-    num_truths = sum(int(row.num_truths[area]) for row in rows)
-    precision = np.full((IOU_THRESHOLDS.size, RECALLS.size), np.nan)
-    recall = np.full((IOU_THRESHOLDS.size, len(MAX_DETECTIONS)), np.nan)
-    if not num_truths:
-        return precision, recall
-    for m, limit in enumerate(MAX_DETECTIONS):
-        order = np.argsort(-np.concatenate([row.scores[:limit] for row in rows]), kind="stable")
-        matched = np.concatenate([row.matched[area, :, :limit] for row in rows], axis=1)[:, order]
-        ignored = np.concatenate([row.ignored[area, :, :limit] for row in rows], axis=1)[:, order]
-        right = np.cumsum(matched & ~ignored, axis=1)
-        wrong = np.cumsum(~matched & ~ignored, axis=1)
-        recall[:, m] = right[:, -1] / num_truths if order.size else 0.0
-    precision[:] = [_sample_precision(*pair, num_truths) for pair in zip(right, wrong, strict=True)]
-    return precision, recall
-
-
-def _sample_precision(
-    right: NDArray[np.int64], wrong: NDArray[np.int64], num_truths: int
-) -> NDArray[np.float64]:
-    values = right / (right + wrong + np.spacing(1))
-    envelope = np.maximum.accumulate(values[::-1])[::-1]
-    at = np.searchsorted(right / num_truths, RECALLS, side="left")
-    return np.append(envelope, 0.0)[np.minimum(at, right.size)]
+    if crowd.size:
+        on_skipped = matched & np.take_along_axis(skip[:, None], chosen, axis=2)
+        matched = matched & theirs.is_findable[chosen]
+    ignored = on_skipped | (~matched & ours.outside[:, None])
+    order = np.argsort(ours.labels, kind="stable")
+    scores, matched, ignored = scores[order], matched[..., order], ignored[..., order]
+    labels = np.unique(np.concatenate((ours.labels, theirs.labels)))
+    bounds = [np.searchsorted(ours.labels[order], labels, side=side).tolist() for side in ("left", "right")]
+    num_truths = (~skip).astype(np.int64) @ (theirs.labels[:, None] == labels)
+    for k, (label, start, stop) in enumerate(zip(labels.tolist(), *bounds, strict=True)):
+        yield Matches(
+            label=label,
+            scores=scores[start:stop],
+            matched=matched[..., start:stop],
+            ignored=ignored[..., start:stop],
+            num_truths=num_truths[:, k],
+        )
 
 
 def _video_order(video_id: str) -> tuple[int, str]:
     return (int(video_id), "") if video_id.isdecimal() else (0, video_id)
-
-
-def _mean(values: NDArray[np.float64]) -> float:
-    known = values[~np.isnan(values)]
-    return math.fsum(known) / known.size if known.size else math.nan

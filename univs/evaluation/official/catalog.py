@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from univs.evaluation.official.burst import BURST, BURST_EXEMPLAR
 from univs.evaluation.official.case import Case, OfficialBenchmark, ScoreOptions
+from univs.evaluation.official.coco_instances import COCO_INSTANCES
 from univs.evaluation.official.coco_panoptic import ADE20K_PANOPTIC, COCO_PANOPTIC
 from univs.evaluation.official.davis import DAVIS_2016, DAVIS_2017
 from univs.evaluation.official.mose import MOSE
@@ -14,6 +16,7 @@ from univs.evaluation.official.semantic_images import ADE20K, COCO_SEMANTIC
 from univs.evaluation.official.viposeg import VIPOSEG
 from univs.evaluation.official.vipseg import VIPSEG
 from univs.evaluation.official.vspw import VSPW
+from univs.evaluation.official.ytvis import OVIS, YTVIS_2019, YTVIS_2021, YTVIS_2022
 from univs.evaluation.official.ytvos import YTVOS_2018, YTVOS_2019
 
 OFFICIAL: Mapping[str, OfficialBenchmark] = MappingProxyType(
@@ -21,9 +24,14 @@ OFFICIAL: Mapping[str, OfficialBenchmark] = MappingProxyType(
         benchmark.name: benchmark
         for benchmark in (
             COCO_PANOPTIC,
+            COCO_INSTANCES,
             COCO_SEMANTIC,
             ADE20K,
             ADE20K_PANOPTIC,
+            YTVIS_2019,
+            YTVIS_2021,
+            YTVIS_2022,
+            OVIS,
             VIPSEG,
             VSPW,
             DAVIS_2016,
@@ -34,6 +42,8 @@ OFFICIAL: Mapping[str, OfficialBenchmark] = MappingProxyType(
             REFDAVIS,
             REFYTVOS,
             VIPOSEG,
+            BURST,
+            BURST_EXEMPLAR,
         )
     }
 )

@@ -3,14 +3,17 @@
 Legend: H, W size.
 """
 
+import gc
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
@@ -32,11 +35,28 @@ def read_json(path: Path) -> Any:
     """
     data = path.read_bytes()
     try:
-        return json.loads(data)
-    except ValueError as error:
-        raise ValueError(
-            f"{path}: {len(data)} bytes that are not whole JSON ({error}); write it again"
-        ) from error
+        with _uncollected():
+            return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return _read_lenient_json(path, data)
+
+
+def find_json(folder: Path, names: Sequence[str], what: str) -> Path:
+    """Find the JSON file of a folder: the first of ``names`` that is there, else the only one.
+
+    Raises:
+        ValueError: there is none, or more than one.
+    """
+    if folder.is_file():
+        return folder
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    found = sorted(folder.glob("*.json"))
+    if len(found) != 1:
+        listed = name_some([path.name for path in found]) if found else "none"
+        raise ValueError(f"{folder}: JSON files: {listed}; expected {what} in {' or '.join(names)}")
+    return found[0]
 
 
 def field_of(row: Mapping[str, Any], key: str, kind: type | tuple[type, ...], where: str) -> Any:
@@ -45,13 +65,12 @@ def field_of(row: Mapping[str, Any], key: str, kind: type | tuple[type, ...], wh
     Raises:
         ValueError: it is missing or of another type; ``where`` says which object of which file.
     """
-    kinds = kind if isinstance(kind, tuple) else (kind,)
-    expected = " or ".join(k.__name__ for k in kinds)
+    if isinstance(row, dict) and key in row and isinstance(row[key], kind):
+        return row[key]
+    expected = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
     if not isinstance(row, Mapping) or key not in row:
         raise ValueError(f"{where}: no {key!r}, expected {expected}")
-    if not isinstance(row[key], kinds):
-        raise ValueError(f"{where}: {key!r} is {row[key]!r:.80}, expected {expected}")
-    return row[key]
+    raise ValueError(f"{where}: {key!r} is {row[key]!r:.80}, expected {expected}")
 
 
 def read_indexed(path: Path) -> NDArray[np.uint8]:
@@ -158,3 +177,30 @@ def settle_missing(where: Path, names: Sequence[str], missing: str) -> tuple[str
             "to score what is missing as empty"
         )
     return tuple(names)
+
+
+def _read_lenient_json(path: Path, data: bytes) -> Any:
+    """Parse what Python writes and strict JSON does not know, NaN for example."""
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: {len(data)} bytes that are not whole JSON ({error}); write it again"
+        ) from error
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the garbage collector from what is made meanwhile, for good.
+
+    A parsed file holds no cycles, yet looking for some takes as long as parsing it, and happens again and
+    again.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_enabled:
+            gc.enable()
