@@ -34,6 +34,7 @@ from jobs.session import Session
 from jobs.tracking import Tracking
 from jobs.train_worker import AVERAGED, WEIGHTS, WorkerPlan, build_model, train_worker
 from jobs.training_log import TrainingLog
+from jobs.waiting import interrupts_are_raised
 from preprocessing.atomic import atomic_write
 
 logger = logging.getLogger(__name__)
@@ -137,7 +138,7 @@ def _fit(config: StageConfig, places: Places, start: Path, digest: str, log: Tra
         ),
     )
     logger.info("%s: starting %d workers", config.stage, workers.num_workers)
-    with follow(_log(places), config.stage, config.train.num_steps):
+    with interrupts_are_raised(), follow(_log(places), config.stage, config.train.num_steps):
         return trainer.fit()
 
 

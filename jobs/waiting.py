@@ -1,5 +1,9 @@
 """Wait for a Ray task, and tell what the user can do something about from a bug."""
 
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from textwrap import shorten
 from typing import Any
 
@@ -29,3 +33,22 @@ def wait_for(reference: Any) -> Any:
         raise UserError(
             f"Ray failed, run again: {type(error).__name__}: {shorten(str(error), 300, placeholder=' ...')}"
         ) from error
+
+
+@contextmanager
+def interrupts_are_raised() -> Iterator[None]:
+    """Raise an interrupt of training as one.
+
+    On an interrupt Ray Train aborts the run, then ends the process as if all had gone well, and it leaves its
+    handler in place.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        raise KeyboardInterrupt from error
+    finally:
+        signal.signal(signal.SIGINT, handler)

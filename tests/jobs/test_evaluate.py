@@ -46,7 +46,7 @@ def test_every_item_of_every_benchmark_is_scored(scored):
 def test_metric_that_the_data_cannot_measure_is_left_out(scored):
     evaluation, _ = scored
     # VC16 needs 16 frames; these videos have 12.
-    assert set(evaluation.benchmarks[0].scores) == {"miou", "vc8", "fwiou"}
+    assert set(evaluation.benchmarks[0].scores) == {"miou", "vc8", "fwiou", "macc", "pacc"}
 
 
 def test_pictures_are_of_the_first_items_only(scored):

@@ -100,7 +100,9 @@ for done, process_id in enumerate(map_forked(work, ["a", "b"], 2)):
     [(INTERRUPTED_AT_WORK, signal.SIGINT, 130), (KILLED_BETWEEN_RESULTS, signal.SIGKILL, -9)],
 )
 def test_no_worker_outlives_its_caller(body, number, code):
-    script = f"import os, signal, sys\nfrom jobs.forks import map_forked\n{body}"
+    # A test run in the background of a shell ignores interrupts, and so would its children.
+    listening = "signal.signal(signal.SIGINT, signal.default_int_handler)"
+    script = f"import os, signal, sys\nfrom jobs.forks import map_forked\n{listening}\n{body}"
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as caller:
         workers = {os.pidfd_open(int(caller.stdout.readline())) for _ in range(2)}
         caller.send_signal(number)

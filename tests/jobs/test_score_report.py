@@ -103,7 +103,11 @@ def test_names_are_escaped(scored, tmp_path):
 
 
 def test_failed_drawing_leaves_no_file(scored, tmp_path):
-    broken = replace(scored.case, gt=tmp_path / "gone")
+    gone = [
+        replace(v, truth=replace(v.truth, pngs=(tmp_path / "gone.png",) * len(v.truth.pngs)))
+        for v in scored.case.videos
+    ]
+    broken = replace(scored.case, videos=tuple(gone))
     with pytest.raises(FileNotFoundError):
         write_scores(replace(moved(scored, tmp_path), case=broken))
     assert list(tmp_path.iterdir()) == []

@@ -40,13 +40,13 @@ def test_items_are_in_the_order_of_the_ground_truth(tmp_path):
 
 def test_missing_video_is_refused_or_scored_as_empty_and_listed(tmp_path, without_one):
     pred, gone = without_one
-    with pytest.raises(ValueError, match=f"pred.json: not predicted: '{gone}'; .*--missing empty"):
+    with pytest.raises(ValueError, match=f"{pred}: not predicted: '{gone}'; .*--missing empty"):
         open_config(make_config(tmp_path, pred=pred))
     scored = score_files(make_config(tmp_path, pred=pred, missing="empty"))
     body = scores_body(scored)
     assert (body["missing"], body["missing_policy"]) == ([gone], "empty")
     assert ", 1 not predicted, scored as empty, percent" in scores_table(scored).splitlines()[0]
-    assert body["counts"] == {"items": len(scored.case.names), "missing": 1, "classes": 0}
+    assert body["counts"] == {"items": len(scored.case.names), "missing": 1, "classes": 16}
     assert body["items"][gone]["vpq"] == 0
 
 
@@ -56,7 +56,7 @@ def test_mistake_in_an_item_names_its_file_in_every_process(tmp_path):
     broken = next((pred / "pan_pred").rglob("*.png"))
     broken.write_bytes(broken.read_bytes()[:40])
     for jobs in (1, 2):
-        with pytest.raises(ValueError, match=f"^{broken}: not a readable PNG; write it again$"):
+        with pytest.raises(ValueError, match=f"^{broken}: not a readable PNG of 40 bytes; write it again$"):
             score_files(make_config(tmp_path, pred=pred, jobs=jobs))
 
 
