@@ -24,7 +24,10 @@ SIZES = {"short_edge_px": 64, "memory_frames": 2}
 CONFIGS = {
     "coco_panoptic": replace(image_defaults(), **SIZES, class_threshold=0.0),
     "ade20k": replace(image_defaults(), **SIZES, class_threshold=0.0),
-    "ytvis_2021": replace(vis_defaults(), **SIZES, frames_per_clip=3, class_threshold=0.0),
+    **{
+        name: replace(vis_defaults(), **SIZES, frames_per_clip=3, class_threshold=0.0)
+        for name in ("ytvis_2019", "ytvis_2021", "ytvis_2022", "ovis")
+    },
     "vipseg": replace(vps_defaults(), **SIZES, frames_per_clip=3, class_threshold=0.0),
     "vipseg_720p": replace(vps_defaults(), **SIZES, frames_per_clip=3, class_threshold=0.0),
     "vspw": replace(vss_defaults(), **SIZES, frames_per_clip=3, clip_stride=3),
@@ -39,7 +42,10 @@ CONFIGS = {
 TYPES = {
     "coco_panoptic": PanopticVideo,
     "ade20k": PanopticVideo,
+    "ytvis_2019": InstanceVideo,
     "ytvis_2021": InstanceVideo,
+    "ytvis_2022": InstanceVideo,
+    "ovis": InstanceVideo,
     "vipseg": PanopticVideo,
     "vipseg_720p": PanopticVideo,
     "vspw": SemanticVideo,

@@ -144,7 +144,9 @@ def killer(seed, max_kills):
 
     def kill() -> None:
         while len(killed) < max_kills and not stop.wait(generator.uniform(0, 0.15)):
-            at_work = list(own_tasks())
+            # Tasks are short: one look alone would often find none.
+            while not (at_work := list(own_tasks())) and not stop.wait(0.001):
+                pass
             if at_work:
                 title, victim = generator.choice(at_work)
                 with suppress(psutil.NoSuchProcess):
