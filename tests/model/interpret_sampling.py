@@ -12,6 +12,7 @@ import sys
 import torch
 import triton
 from torch import Tensor
+from torch.library import opcheck
 
 from univs.model.position import Shapes, cell_centers
 from univs.model.triton_sampling import sample_kernel, sample_triton
@@ -71,7 +72,7 @@ def check_operator() -> None:
     """Let torch compare schema, shapes without numbers and traced gradients with what the operator does."""
     sizes = torch.tensor(TINY, dtype=torch.int32)
     operator = torch.ops.univs.deformable_sample_triton.default
-    torch.library.opcheck(operator, (*draw_tiny(), cell_centers(TINY, sizes.device), sizes))
+    opcheck(operator, (*draw_tiny(), cell_centers(TINY, sizes.device), sizes))
 
 
 def check_compiled() -> None:
