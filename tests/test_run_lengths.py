@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
 
-from univs.run_lengths import measure_runs
+from univs.run_lengths import count_pixels, measure_runs
 
 
 def _encode(mask):
@@ -35,3 +35,21 @@ def test_broken_strings_are_told_from_sound_ones(place, broken):
 @pytest.mark.parametrize("num_pixels", [99, 101])
 def test_mask_of_another_size_is_broken(num_pixels):
     assert measure_runs([_encode(np.ones((10, 10), bool))], num_pixels).tolist() == [-1]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_run_lengths_cover_the_mask_they_are_of(size, share, seed):
+    mask = np.asfortranarray(np.random.default_rng(seed).random(size) < share, np.uint8)
+    counts = coco_mask.encode(mask)["counts"].decode()
+    assert count_pixels(counts) == mask.size
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_judged_without_an_error(text):
+    found = count_pixels(text)
+    assert found is None or found >= 0

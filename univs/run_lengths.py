@@ -7,6 +7,7 @@ end or never returns, so whatever comes from a file is measured here first.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +15,22 @@ from numpy.typing import NDArray
 _CHARACTER_OFFSET = 48
 _BITS_PER_CHARACTER = 5
 _MORE_BIT, _SIGN_BIT, _VALUE_BITS = 0x20, 0x10, 0x1F
-_MAX_CHARACTERS_PER_RUN = 7  # 7 x 5 bits hold any signed 32-bit difference
+MAX_CHARACTERS_PER_RUN = 7  # 7 x 5 bits hold any signed 32-bit difference
 _CHARACTERS = bytes(range(_CHARACTER_OFFSET, _CHARACTER_OFFSET + 64))
 _MAX_CHARACTERS_AT_ONCE = 1 << 17
 """Strings are parsed together up to this length: their arrays stay in the processor's cache."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JoinedRuns:
+    """The runs of N masks, one mask after the other; background and foreground take turns."""
+
+    lengths: NDArray[np.int64]
+    """[2 P] in pixels; behind a last run of background stands an empty one of foreground."""
+    first: NDArray[np.int64]
+    """[N] the pair of runs, out of P, that each mask begins with."""
+    num_characters: NDArray[np.int64]
+    """[N] of the longest number of each mask; beyond ``MAX_CHARACTERS_PER_RUN`` it was not read whole."""
 
 
 def measure_runs(counts: Sequence[str], num_pixels: int) -> NDArray[np.int64]:
@@ -37,11 +50,20 @@ def parse_runs(counts: str) -> NDArray[np.int64]:
         raise ValueError(f"not a compressed run-length string: {counts[:24]!r} ({len(counts)} characters)")
     runs, last, lengths = _parse_values(np.frombuffer(counts.encode("ascii"), dtype=np.uint8))
     longest = int(lengths.max())
-    if longest > _MAX_CHARACTERS_PER_RUN:
-        raise ValueError(f"a run spans {longest} characters, expected <= {_MAX_CHARACTERS_PER_RUN}")
+    if longest > MAX_CHARACTERS_PER_RUN:
+        raise ValueError(f"a run spans {longest} characters, expected <= {MAX_CHARACTERS_PER_RUN}")
     runs[1::2] = np.cumsum(runs[1::2])
     runs[2::2] = np.cumsum(runs[2::2])
     return runs
+
+
+def count_pixels(counts: str) -> int | None:
+    """Give the pixels, background and all, that the runs of one mask cover; ``None`` if it is no mask."""
+    try:
+        runs = parse_runs(counts)
+    except ValueError:
+        return None
+    return None if runs.min() < 0 else int(runs.sum())
 
 
 def _is_well_formed(counts: str) -> bool:
@@ -62,7 +84,7 @@ def _parse_values(
     lengths[:1] = last[:1] + 1
     np.subtract(last[1:], last[:-1], out=lengths[1:])
     longer = np.flatnonzero(lengths > 1)
-    for place in range(1, _MAX_CHARACTERS_PER_RUN):
+    for place in range(1, MAX_CHARACTERS_PER_RUN):
         values[longer] = values[longer] << _BITS_PER_CHARACTER | bits[last[longer] - place]
         longer = longer[lengths[longer] > place + 1]
         if not longer.size:
@@ -81,12 +103,46 @@ def _group(counts: Sequence[str]) -> Iterator[Sequence[str]]:
         yield counts[start:stop]
 
 
-def _measure_any(counts: Sequence[str], num_pixels: int) -> NDArray[np.int64]:
-    """Measure strings that need not be well-formed."""
+def join_runs(counts: Sequence[str]) -> JoinedRuns | None:
+    """Parse the runs of many masks at once; ``None`` where a string is not well-formed."""
     sizes = np.fromiter(map(len, counts), np.int64, len(counts))
     text = "".join(counts)
-    if text.isascii() and _are_well_formed(codes := np.frombuffer(text.encode("ascii"), np.uint8), sizes):
-        return _measure(codes, sizes, num_pixels)
+    codes = np.frombuffer(text.encode("ascii", "replace"), np.uint8)
+    if not (text.isascii() and _are_well_formed(codes, sizes)):
+        return None
+    values, last, num_characters = _parse_values(codes)
+    stops = np.searchsorted(last, np.cumsum(sizes))
+    starts = np.concatenate(([0], stops[:-1]))
+    longest = np.maximum.reduceat(num_characters, starts)
+    # With an empty foreground run behind an odd number of runs, background and foreground take turns.
+    is_odd = (stops - starts) % 2 == 1
+    pairs = np.insert(values, stops[is_odd], 0)
+    stops = stops + np.cumsum(is_odd)
+    first = np.concatenate(([0], stops[:-1])) // 2
+    lengths = _undo_differences(pairs, first)
+    lengths[stops[is_odd] - 1] = 0
+    return JoinedRuns(lengths=lengths, first=first, num_characters=longest)
+
+
+def _undo_differences(pairs: NDArray[np.int64], first: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Turn numbers into run lengths, masks beginning at the pairs ``first``; the numbers are spoiled."""
+    lengths = np.empty_like(pairs)
+    # The first run of background is no part of the running sum, see the module's docstring.
+    opening = pairs[2 * first]
+    pairs[2 * first] = 0
+    for numbers, sums in ((pairs[0::2], lengths[0::2]), (pairs[1::2], lengths[1::2])):
+        # Running sums begin anew with each mask.
+        numbers[first[1:]] -= np.add.reduceat(numbers, first)[:-1]
+        numbers.cumsum(out=sums)
+    lengths[2 * first] = opening
+    return lengths
+
+
+def _measure_any(counts: Sequence[str], num_pixels: int) -> NDArray[np.int64]:
+    """Measure strings that need not be well-formed."""
+    runs = join_runs(counts)
+    if runs is not None:
+        return _measure(runs, num_pixels)
     is_formed = np.asarray([_is_well_formed(text) for text in counts])
     areas = np.full(len(counts), -1)
     if is_formed.any():
@@ -101,30 +157,11 @@ def _are_well_formed(codes: NDArray[np.uint8], sizes: NDArray[np.int64]) -> bool
     return bool(is_legal and (codes[np.cumsum(sizes) - 1] < _CHARACTER_OFFSET + _MORE_BIT).all())
 
 
-def _measure(codes: NDArray[np.uint8], sizes: NDArray[np.int64], num_pixels: int) -> NDArray[np.int64]:
-    """Give the areas of well-formed strings that are joined, -1 where the runs are not sound."""
-    values, last, lengths = _parse_values(codes)
-    stops = np.searchsorted(last, np.cumsum(sizes))
-    starts = np.concatenate(([0], stops[:-1]))
-    # With an empty foreground run behind an odd number of runs, background and foreground take turns.
-    is_odd = (stops - starts) % 2 == 1
-    pairs = np.insert(values, stops[is_odd], 0)
-    stops = stops + np.cumsum(is_odd)
-    first = np.concatenate(([0], stops[:-1])) // 2
-    # The first run of background is no part of the running sum, see the module's docstring.
-    opening = pairs[::2][first]
-    pairs[::2][first] = 0
-    background, foreground = _sum_anew(pairs[::2], first), _sum_anew(pairs[1::2], first)
-    background[first] = opening
-    foreground[stops[is_odd] // 2 - 1] = 0
-    areas = np.add.reduceat(foreground, first)
-    lowest = np.minimum.reduceat(np.minimum(background, foreground), first)
-    longest = np.maximum.reduceat(lengths, starts)
-    is_whole = areas + np.add.reduceat(background, first) == num_pixels
-    return np.where(is_whole & (lowest >= 0) & (longest <= _MAX_CHARACTERS_PER_RUN), areas, -1)
-
-
-def _sum_anew(values: NDArray[np.int64], first: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Give running sums that begin anew at each position of ``first``; the values are spoiled."""
-    values[first[1:]] -= np.add.reduceat(values, first)[:-1]
-    return np.asarray(np.cumsum(values))
+def _measure(runs: JoinedRuns, num_pixels: int) -> NDArray[np.int64]:
+    """Give areas, -1 where the runs are not sound."""
+    background, foreground = runs.lengths[0::2], runs.lengths[1::2]
+    areas = np.add.reduceat(foreground, runs.first)
+    lowest = np.minimum.reduceat(np.minimum(background, foreground), runs.first)
+    is_whole = areas + np.add.reduceat(background, runs.first) == num_pixels
+    is_sound = is_whole & (lowest >= 0) & (runs.num_characters <= MAX_CHARACTERS_PER_RUN)
+    return np.where(is_sound, areas, -1)

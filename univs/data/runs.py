@@ -14,14 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_FIRST, _LAST, _LAST_FINAL = 48, 111, 79
-"""Characters of a run-length string; those after ``_LAST_FINAL`` say that the number goes on."""
-_DIGITS = (np.arange(256) - _FIRST) & 31
-"""The five bits of each character."""
-_SIGNED_DIGITS = (_DIGITS ^ 16) - 16
-"""The same of a number's last character, the highest bit of which is the sign."""
-_MAX_DIGITS = 7
-"""Of five bits each, in one number: they hold any difference of 32 bits."""
+from univs.run_lengths import MAX_CHARACTERS_PER_RUN, join_runs
+
 _CACHE_LINE_BYTES = 64
 
 
@@ -48,8 +42,7 @@ class Toggles:
         if not given:
             none = np.zeros(0, dtype=np.int64)
             return cls(positions=none, offsets=offsets, height=height, width=width)
-        values, num_values = _parse_values([text for text in counts if text is not None])
-        positions, ends = _sum_runs(values, num_values, height * width)
+        positions, ends = _read([text for text in counts if text is not None], height * width)
         wrong = np.flatnonzero(positions[ends - 1] != height * width)
         if len(wrong):
             raise ValueError(
@@ -131,60 +124,19 @@ def paint(toggles: Toggles, grid: Grid, planes: NDArray[np.uint8]) -> None:
         _paint_plane(toggles.part(start, end), brush, planes[number, frame])
 
 
-def _parse_values(counts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Split strings into their signed numbers [V], and say how many each has [N].
-
-    A number is little-endian digits of five bits; a sixth bit says that another follows.
-    """
-    codes = np.frombuffer("".join(counts).encode("latin-1", "replace"), np.uint8)
-    text_ends = np.fromiter(map(len, counts), np.int64, len(counts)).cumsum()
-    is_legal = all(counts) and all(map(str.isascii, counts)) and _FIRST <= codes.min() <= codes.max() <= _LAST
-    if not is_legal or codes[text_ends - 1].max() > _LAST_FINAL:
+def _read(counts: Sequence[str], num_pixels: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Give where all runs end [K], and where those of each mask end [N]."""
+    runs = join_runs(counts)
+    if runs is None:
         raise ValueError(f"run-length mask is cut off or damaged: {min(counts, key=len)[:20]!r}")
-    finals = np.flatnonzero(codes <= _LAST_FINAL)
-    sizes = np.diff(finals, prepend=-1)
-    if sizes.max() > _MAX_DIGITS:
-        raise ValueError(f"run-length mask is damaged: a run of {sizes.max()} digits")
-    values = _SIGNED_DIGITS.take(codes.take(finals))
-    longer = np.flatnonzero(sizes > 1)
-    for distance in range(1, int(sizes.max())):
-        # One more digit of the numbers that have it: each is five bits lower than the one after.
-        lower = _DIGITS.take(codes.take(finals.take(longer) - distance))
-        values[longer] = values.take(longer) << 5 | lower
-        longer = longer.compress(sizes.take(longer) > distance + 1)
-    return values, np.diff(np.searchsorted(finals, text_ends), prepend=0)
-
-
-def _sum_runs(
-    values: NDArray[np.int64], num_values: NDArray[np.int64], num_pixels: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Turn numbers into the ends [K] of all runs, and say where those of each mask end [N].
-
-    Background and foreground take turns, and from the fourth run on, a number is the difference to the run
-    before the last one. A last run of background is followed by an empty one of foreground.
-    """
-    is_odd = num_values % 2 == 1
-    pairs = np.insert(values, num_values.cumsum()[is_odd], 0)
-    stops = ((num_values + 1) // 2).cumsum()
-    first = np.concatenate(([0], stops[:-1]))
-    lengths = np.empty_like(pairs)
-    # The third run, of background, is no difference to the first.
-    opening = pairs[2 * first]
-    pairs[2 * first] = 0
-    _sum_anew(pairs[0::2], first, lengths[0::2])
-    _sum_anew(pairs[1::2], first, lengths[1::2])
-    lengths[2 * first] = opening
-    lengths[2 * stops[is_odd] - 1] = 0
+    longest = runs.num_characters.max()
+    if longest > MAX_CHARACTERS_PER_RUN:
+        raise ValueError(f"run-length mask is damaged: a run of {longest} digits")
+    lengths = runs.lengths
     if lengths.min() < 0:
         raise ValueError("run-length mask is damaged: a run of negative length")
-    lengths[2 * first[1:]] -= num_pixels
-    return lengths.cumsum(), 2 * stops
-
-
-def _sum_anew(values: NDArray[np.int64], first: NDArray[np.int64], out: NDArray[np.int64]) -> None:
-    """Cumulate values anew from each ``first`` index; the values are spoiled."""
-    values[first[1:]] -= np.add.reduceat(values, first)[:-1]
-    values.cumsum(out=out)
+    lengths[2 * runs.first[1:]] -= num_pixels
+    return lengths.cumsum(), 2 * np.append(runs.first[1:], len(lengths) // 2)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

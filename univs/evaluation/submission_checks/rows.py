@@ -4,11 +4,8 @@ import math
 from collections.abc import Container
 from typing import Any
 
-import numpy as np
-
 from univs.evaluation.official.files import field_of
-
-_LOW_BITS, _CONTINUES, _IS_NEGATIVE = 0x1F, 0x20, 0x10
+from univs.run_lengths import count_pixels
 
 
 def integer_of(row: Any, key: str, where: str) -> int:
@@ -70,30 +67,3 @@ def check_counts(counts: Any, size: tuple[int, int], where: str) -> None:
     if covered != size[0] * size[1]:
         found = "are no run lengths" if covered is None else f"cover {covered} pixels"
         raise ValueError(f"{where}: the runs {found}, expected {size[0]} x {size[1]} = {size[0] * size[1]}")
-
-
-def count_pixels(counts: str) -> int | None:
-    """Sum the run lengths of COCO's compressed text, without decoding the mask; ``None`` if it is malformed.
-
-    Every character holds five bits, the lowest first, and whether more follow; the sign is the last one's
-    fifth bit. From the fourth number on, each is the difference to the one before the last.
-    """
-    codes = np.frombuffer(counts.encode("ascii", "replace"), np.uint8).astype(np.int64) - 48
-    if not len(codes) or codes.min() < 0 or codes.max() > (_LOW_BITS | _CONTINUES) or codes[-1] & _CONTINUES:
-        return None
-    ends = np.flatnonzero(codes & _CONTINUES == 0)
-    starts = np.concatenate(([0], ends[:-1] + 1))
-    if (ends - starts).max() > 6:
-        return None
-    places = np.arange(len(codes)) - np.repeat(starts, ends - starts + 1)
-    numbers = np.add.reduceat((codes & _LOW_BITS) << 5 * places, starts)
-    numbers -= np.where(codes[ends] & _IS_NEGATIVE, 1 << 5 * (ends - starts + 1), 0)
-    return _sum_runs(numbers)
-
-
-def _sum_runs(numbers: np.ndarray[Any, np.dtype[np.int64]]) -> int | None:
-    """Undo the differences: runs of one color add up, the first of the background does not count for it."""
-    runs = numbers.copy()
-    runs[1::2] = np.cumsum(runs[1::2])
-    runs[2::2] = np.cumsum(runs[2::2])
-    return None if runs.min() < 0 else int(runs.sum())
