@@ -1,5 +1,6 @@
 """Label spaces: the category tables of datasets, and the 0-based labels the model uses for them."""
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -39,6 +40,12 @@ class LabelSpace:
     def names(self) -> tuple[str, ...]:
         """Category names in label order; what the text tower encodes."""
         return tuple(category.name for category in self.categories)
+
+    @cached_property
+    def distinct_names(self) -> tuple[str, ...]:
+        """Category names in label order, with the category's id where a name is not unique."""
+        seen = Counter(self.names)
+        return tuple(c.name if seen[c.name] == 1 else f"{c.name} ({c.category_id})" for c in self.categories)
 
     @property
     def is_thing(self) -> tuple[bool, ...]:

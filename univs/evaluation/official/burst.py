@@ -33,7 +33,14 @@ from univs.evaluation.official.burst_files import (
     read_prediction,
     read_truth,
 )
-from univs.evaluation.official.case import Case, Comparison, OfficialBenchmark, ScoreOptions, Scores
+from univs.evaluation.official.case import (
+    Case,
+    Comparison,
+    OfficialBenchmark,
+    ScoreOptions,
+    Scores,
+    in_percent,
+)
 from univs.evaluation.official.files import field_of, name_some, read_frame, settle_missing, spread
 from univs.labels import Category, LabelSpace
 from univs.predictions import InstanceTrack, InstanceVideo
@@ -86,9 +93,9 @@ class BurstCase:
         """Merge the sequences; their order does not matter."""
         scores = score_sequences(partials, tuple(self.class_names))
         return Scores(
-            values=_percent(scores.values),
+            values=in_percent(scores.values),
             items={part.name: self._score_alone(part) for part in partials},
-            classes={self.class_names[label]: _percent(row) for label, row in scores.classes.items()},
+            classes={self.class_names[label]: in_percent(row) for label, row in scores.classes.items()},
         )
 
     def show(self, index: int, num_frames: int) -> Comparison:
@@ -118,7 +125,7 @@ class BurstCase:
         held = [k for k, row in part.classes.items() if k in self.class_names and row.num_truths]
         if not held:
             return dict.fromkeys(METRICS, float("nan"))
-        return _percent(score_sequences([part], held).values)
+        return in_percent(score_sequences([part], held).values)
 
     def _sides(self, sequence: _Sequence) -> tuple[BurstTracks, BurstTracks]:
         where = f"{self.gt}: sequence {sequence.name}"
@@ -218,10 +225,6 @@ def _judged_classes(body: Row, truths: Mapping[str, Row], path: Path) -> dict[in
 
 def _size_of(row: Row, where: str) -> tuple[int, int]:
     return field_of(row, "height", int, where), field_of(row, "width", int, where)
-
-
-def _percent(values: Mapping[str, float]) -> dict[str, float]:
-    return {name: 100 * value for name, value in values.items()}
 
 
 def _draw(

@@ -4,7 +4,7 @@ A case is compared item by item (a video or an image), in any order and process;
 the scores exactly.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -34,6 +34,11 @@ class Scores:
     """By video or image, then by metric: what it would score alone."""
     classes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """By name of the class, then by metric; empty for benchmarks without classes."""
+
+
+def in_percent(values: Mapping[str, float], rates: Collection[str] = ()) -> dict[str, float]:
+    """Turn fractions into percentages, but for ``rates``."""
+    return {name: value if name in rates else 100 * value for name, value in values.items()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from univs.evaluation.benchmarks import BENCHMARKS, score
-from univs.evaluation.official.case import Comparison, OfficialBenchmark, ScoreOptions, Scores
+from univs.evaluation.official.case import Comparison, OfficialBenchmark, ScoreOptions, Scores, in_percent
 from univs.evaluation.official.files import field_of, name_some, read_json, settle_missing
 from univs.evaluation.official.panoptic_files import (
     NOTHING,
     PanopticItem,
     PanopticSide,
-    class_names,
     index_rows,
     need_pngs,
     pair_segments,
@@ -65,7 +64,7 @@ class CocoPanopticCase:
         return Scores(
             values=score(_SPEC, partials, self.labels),
             items={part.video_id: score(_SPEC, [part], self.labels) for part in partials},
-            classes=_class_values(class_names(self.labels), quality),
+            classes=_class_values(self.labels.distinct_names, quality),
         )
 
     def show(self, index: int, num_frames: int) -> Comparison:
@@ -142,7 +141,7 @@ def _file_names(rows: Mapping[Any, Mapping[str, Any]], path: Path) -> list[str]:
 def _class_values(names: Sequence[str], quality: WindowQuality) -> dict[str, dict[str, float]]:
     columns = {"pq": quality.class_pq, "sq": quality.class_sq, "rq": quality.class_rq}
     return {
-        name: {metric: 100 * float(column[label]) for metric, column in columns.items()}
+        name: in_percent({metric: float(column[label]) for metric, column in columns.items()})
         for label, name in enumerate(names)
         if quality.class_pq[label] >= 0
     }

@@ -17,7 +17,7 @@ from univs.evaluation.instance import (
     score_alone,
     score_instances,
 )
-from univs.evaluation.official.case import Scores
+from univs.evaluation.official.case import Scores, in_percent
 from univs.evaluation.official.files import field_of
 from univs.labels import Category, LabelSpace
 
@@ -42,25 +42,19 @@ def read_labels(name: str, body: Mapping[str, Any], path: Path) -> LabelSpace:
     return LabelSpace(name=name, categories=tuple(sorted(categories, key=lambda c: c.category_id)))
 
 
-def class_names(labels: LabelSpace) -> tuple[str, ...]:
-    """Name the classes, with their id where a name is not unique."""
-    seen = Counter(labels.names)
-    return tuple(c.name if seen[c.name] == 1 else f"{c.name} ({c.category_id})" for c in labels.categories)
-
-
 def merge_instances(partials: Sequence[InstancePartial], rules: InstanceRules, labels: LabelSpace) -> Scores:
     """Merge videos or images in percent; their order does not matter.
 
     Strata are for all together: single items are too small for them.
     """
-    names = class_names(labels)
+    names = labels.distinct_names
     scores = score_instances(partials, rules)
     items = zip(partials, score_alone(partials), strict=True)
     return Scores(
-        values=_percent(named_scores(scores, rules)),
-        items={part.video_id: _percent(values) for part, values in items},
+        values=in_percent(named_scores(scores, rules)),
+        items={part.video_id: in_percent(values) for part, values in items},
         classes={
-            names[label]: _percent({"ap": row.ap, "ap50": row.ap50, "ar100": row.ar100})
+            names[label]: in_percent({"ap": row.ap, "ap50": row.ap50, "ar100": row.ar100})
             for label, row in scores.classes.items()
         },
     )
@@ -182,7 +176,3 @@ def _read_mask(segmentation: Any, size: Sequence[int], where: str) -> str | None
         raise ValueError(
             f"{where}: {segmentation!r:.80} is no mask ({error}), expected {{size, counts}} or polygons"
         ) from error
-
-
-def _percent(values: Mapping[str, float]) -> dict[str, float]:
-    return {name: 100 * value for name, value in values.items()}

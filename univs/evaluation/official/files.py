@@ -165,6 +165,12 @@ def name_some(names: Sequence[str]) -> str:
     return shown if len(names) <= _NUM_NAMED else f"{len(names)}, first {shown}"
 
 
+def name_unpredicted(item: str, frames: Sequence[str], predicted: Sequence[object]) -> list[str]:
+    """Name the frames of an item whose entry in ``predicted`` is false or ``None``; the item, if all are."""
+    lost = [frame for frame, found in zip(frames, predicted, strict=True) if not found]
+    return [item] if frames and len(lost) == len(frames) else [f"{item}/{frame}" for frame in lost]
+
+
 def settle_missing(where: Path, names: Sequence[str], missing: str) -> tuple[str, ...]:
     """Refuse what is not predicted, or accept it as empty, as asked; give its names.
 

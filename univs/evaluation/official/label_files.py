@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from univs.evaluation.confusion import find_runs
+from univs.evaluation.official.case import in_percent
 from univs.evaluation.official.files import check_size, name_some, read_indexed
 from univs.evaluation.semantic import SemanticScores
 
@@ -105,7 +106,7 @@ def class_values(names: Sequence[str], scores: SemanticScores) -> dict[str, dict
     """Give IoU and accuracy of each class that the truth holds, in percent."""
     columns = {"iou": scores.class_ious, "acc": scores.class_accuracies}
     return {
-        name: {metric: 100 * float(column[label]) for metric, column in columns.items()}
+        name: in_percent({metric: float(column[label]) for metric, column in columns.items()})
         for label, name in enumerate(names)
         if scores.class_ious[label] >= 0
     }

@@ -9,8 +9,14 @@ import numpy as np
 
 from univs.draw import Frame
 from univs.evaluation.objects import LabelMap, ObjectPartial, score_objects
-from univs.evaluation.official.case import Comparison, Scores
-from univs.evaluation.official.files import check_size, read_frame, read_indexed, spread
+from univs.evaluation.official.case import Comparison, Scores, in_percent
+from univs.evaluation.official.files import (
+    check_size,
+    name_unpredicted,
+    read_frame,
+    read_indexed,
+    spread,
+)
 from univs.predictions import ObjectVideo
 
 Partial = TypeVar("Partial")
@@ -153,14 +159,9 @@ def list_folders(parent: Path) -> list[str]:
 
 def unpredicted(videos: Sequence[LabelVideo]) -> list[str]:
     """Name the videos, and single frames of others, that are not predicted."""
-    return [name for video in videos for name in _unpredicted_of(video)]
-
-
-def _unpredicted_of(video: LabelVideo) -> list[str]:
-    if video.stems and not any(video.is_predicted):
-        return [video.name]
-    pairs = zip(video.stems, video.is_predicted, strict=True)
-    return [f"{video.name}/{stem}" for stem, is_predicted in pairs if not is_predicted]
+    return [
+        name for video in videos for name in name_unpredicted(video.name, video.stems, video.is_predicted)
+    ]
 
 
 def prediction_root(pred: Path) -> Path:
@@ -199,4 +200,4 @@ def object_values(
     scores = score_objects(partials, is_decay_mended=is_decay_mended)
     j, f = scores.j, scores.f
     values = (j.mean, f.mean, scores.jf, j.recall, j.decay, f.recall, f.decay)
-    return {name: 100 * value for name, value in zip(metrics, values, strict=False)}
+    return in_percent(dict(zip(metrics, values, strict=False)))

@@ -205,16 +205,6 @@ def show_item(
     )
 
 
-def class_names(labels: LabelSpace) -> tuple[str, ...]:
-    """Give names of the classes in label order, told apart by id where two are equal."""
-    return tuple(
-        category.name
-        if labels.names.count(category.name) == 1
-        else f"{category.name} ({category.category_id})"
-        for category in labels.categories
-    )
-
-
 def _id_runs(runs: Runs) -> Runs:
     return Runs(left=to_ids(runs.left), right=to_ids(runs.right), lengths=runs.lengths)
 

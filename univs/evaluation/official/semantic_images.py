@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from univs.evaluation.confusion import to_confusion
-from univs.evaluation.official.case import Comparison, OfficialBenchmark, ScoreOptions, Scores
+from univs.evaluation.official.case import Comparison, OfficialBenchmark, ScoreOptions, Scores, in_percent
 from univs.evaluation.official.files import name_some, read_frame, settle_missing
 from univs.evaluation.official.label_files import (
     NUM_BYTES,
@@ -27,7 +27,7 @@ from univs.evaluation.official.label_files import (
     to_labels,
     to_matrix,
 )
-from univs.evaluation.official.panoptic_files import class_names, pngs_in
+from univs.evaluation.official.panoptic_files import pngs_in
 from univs.evaluation.semantic import SemanticPartial, SemanticScores, score_semantic
 from univs.label_spaces import builtin_spaces
 from univs.labels import LabelSpace
@@ -80,7 +80,7 @@ class SemanticImagesCase:
         return Scores(
             values=_values(scores),
             items={part.video_id: _values(score_semantic([part])) for part in partials},
-            classes=class_values(class_names(self.labels), scores),
+            classes=class_values(self.labels.distinct_names, scores),
         )
 
     def show(self, index: int, num_frames: int) -> Comparison:
@@ -138,7 +138,7 @@ def _has_pngs(folder: Path) -> bool:
 
 def _values(scores: SemanticScores) -> dict[str, float]:
     values = (scores.miou, scores.fwiou, scores.macc, scores.pacc)
-    return {metric: 100 * value for metric, value in zip(_METRICS, values, strict=True)}
+    return in_percent(dict(zip(_METRICS, values, strict=True)))
 
 
 def _benchmark(

@@ -25,7 +25,7 @@ from univs.evaluation.followed import (
 )
 from univs.evaluation.jaccard import mean_of
 from univs.evaluation.objects import LabelMap
-from univs.evaluation.official.case import OfficialBenchmark, ScoreOptions, Scores
+from univs.evaluation.official.case import OfficialBenchmark, ScoreOptions, Scores, in_percent
 from univs.evaluation.official.files import read_indexed, read_json, settle_missing
 from univs.evaluation.official.label_trees import (
     LabelCase,
@@ -100,10 +100,10 @@ def _score(partials: Sequence[FollowedPartial]) -> Scores:
     space = builtin_spaces()["vipseg"].labels
     names = {category.category_id: category.name for category in space.categories}
     return Scores(
-        values=_percent(score_followed(partials)),
+        values=in_percent(score_followed(partials), RATES),
         items={part.video_id: _of_video(part) for part in partials},
         classes={
-            names.get(class_id, str(class_id)): _percent(values)
+            names.get(class_id, str(class_id)): in_percent(values, RATES)
             for class_id, values in score_classes(partials).items()
         },
     )
@@ -113,11 +113,7 @@ def _of_video(part: FollowedPartial) -> dict[str, float]:
     """Score a video alone; where it lacks a subset, its G is of the others."""
     values = score_followed([part])
     own = [values[subset] for subset in SUBSETS]
-    return _percent(values | {"g": mean_of(value for value in own if value == value)})
-
-
-def _percent(values: Mapping[str, float]) -> dict[str, float]:
-    return {name: value if name in RATES else 100 * value for name, value in values.items()}
+    return in_percent(values | {"g": mean_of(value for value in own if value == value)}, RATES)
 
 
 VIPOSEG = OfficialBenchmark(

@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 
 from univs.evaluation.benchmarks import VideoPanopticPartial
-from univs.evaluation.official.case import Comparison, OfficialBenchmark, ScoreOptions, Scores
-from univs.evaluation.official.files import field_of, name_some, read_json, settle_missing
+from univs.evaluation.official.case import Comparison, OfficialBenchmark, ScoreOptions, Scores, in_percent
+from univs.evaluation.official.files import field_of, name_some, name_unpredicted, read_json, settle_missing
 from univs.evaluation.official.panoptic_files import (
     NOTHING,
     PanopticItem,
     PanopticSide,
-    class_names,
     index_rows,
     need_pngs,
     pair_segments,
@@ -81,7 +80,7 @@ class VipsegCase:
         return Scores(
             values=_values(qualities, tracking),
             items={part.video_id: _values(*self._merge([part])) for part in partials},
-            classes=_class_values(class_names(self.labels), qualities, tracking),
+            classes=_class_values(self.labels.distinct_names, qualities, tracking),
         )
 
     def show(self, index: int, num_frames: int) -> Comparison:
@@ -107,9 +106,10 @@ def open_vipseg(gt: Path, pred: Path, options: ScoreOptions) -> VipsegCase:
     videos, missing = [], []
     for name, row in rows.items():
         truth = _truth_of(row, index)
-        prediction, lost = _prediction_of(truth, found.get(name), ours)
+        stems = [path.stem for path in truth.pngs if path is not None]
+        prediction = _prediction_of(stems, found.get(name), ours)
         videos.append(PanopticItem(name=name, truth=truth, prediction=prediction))
-        missing += [name] if len(lost) == len(truth.rows) else [f"{name}/{frame}" for frame in lost]
+        missing += name_unpredicted(name, stems, prediction.pngs)
     return VipsegCase(
         gt=gt,
         labels=read_label_space(body, "vipseg", index),
@@ -127,21 +127,17 @@ def _truth_of(row: Mapping[str, Any], index: Path) -> PanopticSide:
     return PanopticSide(source=index, rows=tuple(frames), pngs=pngs)
 
 
-def _prediction_of(
-    truth: PanopticSide, row: Mapping[str, Any] | None, ours: Path
-) -> tuple[PanopticSide, list[str]]:
-    """Pair predicted frames with true ones; give the stems of those that are not predicted, too."""
-    stems = [path.stem for path in truth.pngs if path is not None]
+def _prediction_of(stems: Sequence[str], row: Mapping[str, Any] | None, ours: Path) -> PanopticSide:
+    """Find what is predicted for the frames of a video."""
     if row is None:
-        return PanopticSide(source=ours, rows=(NOTHING,) * len(stems), pngs=(None,) * len(stems)), stems
+        return PanopticSide(source=ours, rows=(NOTHING,) * len(stems), pngs=(None,) * len(stems))
     name = row["video_id"]
     frames = field_of(row, "annotations", list, f"{ours}: video {name!r}")
     by_stem = _by_stem(frames, stems, f"{ours}: video {name!r}")
     found = pngs_in(ours.parent / "pan_pred" / name, [f"{stem}.png" for stem in stems])
     pngs = tuple(path if stem in by_stem else None for stem, path in zip(stems, found, strict=True))
-    lost = [stem for stem, path in zip(stems, pngs, strict=True) if path is None]
-    rows = tuple(NOTHING if stem in lost else by_stem[stem] for stem in stems)
-    return PanopticSide(source=ours, rows=rows, pngs=pngs), lost
+    rows = tuple(by_stem[stem] if path else NOTHING for stem, path in zip(stems, pngs, strict=True))
+    return PanopticSide(source=ours, rows=rows, pngs=pngs)
 
 
 def _by_stem(
@@ -168,7 +164,7 @@ def _values(qualities: Sequence[WindowQuality], tracking: TrackingQuality) -> di
         for suffix, group in _GROUPS.items():
             values[f"vpq{quality.window}{suffix}"] = getattr(quality, group).pq
     values |= {"sq": tracking.sq, "aq": tracking.aq}
-    return {metric: 100 * value for metric, value in values.items()}
+    return in_percent(values)
 
 
 def _class_values(
@@ -183,7 +179,7 @@ def _class_values(
         if seen or not np.isnan(iou):
             mean = math.fsum(seen) / len(seen) if seen else math.nan
             row = {"vpq": mean, **by_window, "iou": iou}
-            table[name] = {metric: 100 * value for metric, value in row.items()}
+            table[name] = in_percent(row)
     return table
 
 

@@ -19,7 +19,13 @@ from numpy.typing import NDArray
 from univs.evaluation.benchmarks import BENCHMARKS, score
 from univs.evaluation.confusion import to_confusion
 from univs.evaluation.official.case import Comparison, OfficialBenchmark, ScoreOptions, Scores
-from univs.evaluation.official.files import read_frame, read_indexed, settle_missing, spread
+from univs.evaluation.official.files import (
+    name_unpredicted,
+    read_frame,
+    read_indexed,
+    settle_missing,
+    spread,
+)
 from univs.evaluation.official.label_files import (
     NUM_BYTES,
     LabelCode,
@@ -29,7 +35,7 @@ from univs.evaluation.official.label_files import (
     to_labels,
     to_matrix,
 )
-from univs.evaluation.official.panoptic_files import class_names, need_pngs, pngs_in
+from univs.evaluation.official.panoptic_files import need_pngs, pngs_in
 from univs.evaluation.semantic import (
     CONSISTENCY_WINDOWS,
     ConsistencyMeter,
@@ -106,7 +112,7 @@ class VspwCase:
         return Scores(
             values=score(_SPEC, parts, self.labels),
             items={part.video_id: score(_SPEC, [part], self.labels) for part in parts},
-            classes=class_values(class_names(self.labels), score_semantic(parts)),
+            classes=class_values(self.labels.distinct_names, score_semantic(parts)),
         )
 
     def show(self, index: int, num_frames: int) -> Comparison:
@@ -149,12 +155,11 @@ def open_vspw(gt: Path, pred: Path, options: ScoreOptions) -> VspwCase:
     """
     root = gt / "VSPW_480p" if (gt / "VSPW_480p").is_dir() else gt
     videos = tuple(_list_video(root, pred, name) for name in _read_split(root / "val.txt"))
-    missing: list[str] = []
-    for video in videos:
-        lost = [m.stem for m, p in zip(video.masks, video.predictions, strict=True) if p is None]
-        missing += (
-            [video.name] if len(lost) == len(video.masks) else [f"{video.name}/{stem}" for stem in lost]
-        )
+    missing = [
+        name
+        for video in videos
+        for name in name_unpredicted(video.name, [mask.stem for mask in video.masks], video.predictions)
+    ]
     return VspwCase(
         labels=builtin_spaces()[SHARED_TABLES["vspw"]].labels,
         videos=videos,

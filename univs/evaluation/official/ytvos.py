@@ -20,7 +20,7 @@ import numpy as np
 
 from univs.evaluation.jaccard import mean_of
 from univs.evaluation.objects import LabelMap, ObjectPartial, evaluate_label_maps, object_means
-from univs.evaluation.official.case import OfficialBenchmark, ScoreOptions, Scores
+from univs.evaluation.official.case import OfficialBenchmark, ScoreOptions, Scores, in_percent
 from univs.evaluation.official.files import field_of, read_indexed, read_json, settle_missing
 from univs.evaluation.official.label_trees import (
     LabelCase,
@@ -99,7 +99,7 @@ def _parts(partials: Sequence[ObjectPartial], is_seen: Mapping[tuple[str, str], 
 
 
 def _values(parts: Sequence[float]) -> dict[str, float]:
-    return {name: 100 * value for name, value in zip(_METRICS, (mean_of(parts), *parts), strict=True)}
+    return in_percent(dict(zip(_METRICS, (mean_of(parts), *parts), strict=True)))
 
 
 def _values_of_video(parts: Sequence[float]) -> dict[str, float]:
