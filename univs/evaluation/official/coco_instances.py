@@ -6,41 +6,27 @@ with ``image_id``, ``category_id``, ``score`` and ``segmentation``. Masks are ru
 An image without any mask is not missing: a detector may find nothing. Such images are listed all the same.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from univs.evaluation.instance import COCO_RULES, InstancePartial, evaluate_instances, metric_names
 from univs.evaluation.official.case import Case, Comparison, OfficialBenchmark, ScoreOptions, Scores
 from univs.evaluation.official.coco_style import (
     NUMBER,
-    check_scores,
-    group_rows,
-    index_rows,
+    Item,
+    Row,
     merge_instances,
-    read_labels,
+    read_files,
     read_masks,
 )
-from univs.evaluation.official.files import field_of, find_json, read_frame, read_json
+from univs.evaluation.official.files import field_of, find_json, read_frame
 from univs.labels import LabelSpace
 from univs.predictions import InstanceTrack, InstanceVideo
 
-_Row = Mapping[str, Any]
 _GT_NAMES = ("instances_val2017.json", "instances_val.json", "instances.json")
 _PRED_NAMES = ("instances_results.json", "coco_instances_results.json", "results.json")
 _BOX_LENGTH = 4
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Image:
-    image_id: int
-    height: int
-    width: int
-    file_name: str
-    truths: Sequence[tuple[int, _Row]]
-    """With their places in the file, as the detections."""
-    detections: Sequence[tuple[int, _Row]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +37,7 @@ class CocoInstancesCase:
     """The file, as ``pred``."""
     pred: Path
     labels: LabelSpace
-    images: tuple[_Image, ...]
+    images: tuple[Item, ...]
     mends: frozenset[str]
     have_boxes: bool
     """Whether the predictions have boxes, whose areas are then taken for those of the masks."""
@@ -59,12 +45,12 @@ class CocoInstancesCase:
     @property
     def names(self) -> tuple[str, ...]:
         """Ids of the images."""
-        return tuple(str(image.image_id) for image in self.images)
+        return tuple(str(image.item_id) for image in self.images)
 
     @property
     def missing(self) -> tuple[str, ...]:
         """Images in which nothing is detected."""
-        return tuple(str(image.image_id) for image in self.images if not image.detections)
+        return tuple(str(image.item_id) for image in self.images if not image.detections)
 
     def compare(self, index: int) -> InstancePartial:
         """Match the detections of one image."""
@@ -80,15 +66,15 @@ class CocoInstancesCase:
         del num_frames
         image = self.images[index]
         truth, prediction = self._sides(image)
-        frame = read_frame(self.gt.parent / "val2017" / image.file_name, (image.height, image.width))
+        frame = read_frame(self.gt.parent / "val2017" / image.file_names[0], (image.height, image.width))
         return Comparison(truth=truth, prediction=prediction, frames=[frame], labels=self.labels)
 
-    def _sides(self, image: _Image) -> tuple[InstanceVideo, InstanceVideo]:
+    def _sides(self, image: Item) -> tuple[InstanceVideo, InstanceVideo]:
         truths = _read_masks(image, image.truths, f"{self.gt}: annotation")
         found = _read_masks(image, image.detections, f"{self.pred}: item")
         truth, prediction = (
             InstanceVideo(
-                video_id=str(image.image_id), height=image.height, width=image.width, tracks=tuple(tracks)
+                video_id=str(image.item_id), height=image.height, width=image.width, tracks=tuple(tracks)
             )
             for tracks in (
                 [self._truth(*row, mask) for row, mask in zip(image.truths, truths, strict=True)],
@@ -97,7 +83,7 @@ class CocoInstancesCase:
         )
         return truth, prediction
 
-    def _truth(self, place: int, row: _Row, mask: str | None) -> InstanceTrack:
+    def _truth(self, place: int, row: Row, mask: str | None) -> InstanceTrack:
         believed = "area" in row and "stated-areas" not in self.mends
         return InstanceTrack(
             label=self.labels.label_of[row["category_id"]],
@@ -108,7 +94,7 @@ class CocoInstancesCase:
             is_findable=row["id"] != 0 or "truth-id-0" in self.mends,
         )
 
-    def _detection(self, place: int, row: _Row, mask: str | None) -> InstanceTrack:
+    def _detection(self, place: int, row: Row, mask: str | None) -> InstanceTrack:
         believed = self.have_boxes and "box-areas" not in self.mends
         return InstanceTrack(
             label=self.labels.label_of[row["category_id"]],
@@ -124,41 +110,18 @@ def open_coco_instances(gt: Path, pred: Path, options: ScoreOptions) -> Case:
         find_json(gt, _GT_NAMES, "the annotations"),
         find_json(pred, _PRED_NAMES, "the predicted masks"),
     )
-    body, found = read_json(gt), read_json(pred)
-    labels = read_labels("coco", body, gt)
-    images = index_rows(field_of(body, "images", list, str(gt)), f"{gt}: image")
-    rows = field_of(body, "annotations", list, str(gt))
-    index_rows(rows, f"{gt}: annotation")
-    if not isinstance(found, list):
-        raise ValueError(f"{pred}: {type(found).__name__}, expected a list of masks")
-    truths = group_rows(rows, "image_id", images, labels, f"{gt}: annotation")
-    detections = group_rows(found, "image_id", images, labels, f"{pred}: item")
-    check_scores(found, f"{pred}: item")
+    files = read_files(gt, pred, "coco", "image")
     return CocoInstancesCase(
         gt=gt,
         pred=pred,
-        labels=labels,
-        images=tuple(_image(row, gt, truths[key], detections[key]) for key, row in images.items()),
+        labels=files.labels,
+        images=files.items,
         mends=frozenset(options.mends),
-        have_boxes=bool(found and found[0].get("bbox")),
+        have_boxes=bool(files.found and files.found[0].get("bbox")),
     )
 
 
-def _image(
-    row: _Row, path: Path, truths: Sequence[tuple[int, _Row]], detections: Sequence[tuple[int, _Row]]
-) -> _Image:
-    where = f"{path}: image {row['id']}"
-    return _Image(
-        image_id=row["id"],
-        height=field_of(row, "height", int, where),
-        width=field_of(row, "width", int, where),
-        file_name=field_of(row, "file_name", str, where),
-        truths=truths,
-        detections=detections,
-    )
-
-
-def _read_masks(image: _Image, rows: Sequence[tuple[int, _Row]], where: str) -> tuple[str | None, ...]:
+def _read_masks(image: Item, rows: Sequence[tuple[int, Row]], where: str) -> tuple[str | None, ...]:
     masks = [row.get("segmentation") for _, row in rows]
     if None in masks:
         place, row = rows[masks.index(None)]
@@ -166,7 +129,7 @@ def _read_masks(image: _Image, rows: Sequence[tuple[int, _Row]], where: str) -> 
     return read_masks(masks, [image.height, image.width], lambda n: f"{where} {rows[n][0]}")
 
 
-def _box_area(row: _Row, where: str) -> float:
+def _box_area(row: Row, where: str) -> float:
     box = field_of(row, "bbox", list, where)
     if len(box) != _BOX_LENGTH or not all(isinstance(side, NUMBER) for side in box):
         raise ValueError(f"{where}: 'bbox' is {box!r:.80}, expected [x, y, width, height]")

@@ -4,8 +4,9 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -18,10 +19,73 @@ from univs.evaluation.instance import (
     score_instances,
 )
 from univs.evaluation.official.case import Scores, in_percent
-from univs.evaluation.official.files import field_of
+from univs.evaluation.official.files import field_of, read_json
 from univs.labels import Category, LabelSpace
 
 NUMBER = (int, float)
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Item:
+    """A video or an image with its rows, each with its place in the file."""
+
+    item_id: int
+    height: int
+    width: int
+    file_names: tuple[str, ...]
+    """One per frame; an image has one."""
+    truths: Sequence[tuple[int, Row]]
+    detections: Sequence[tuple[int, Row]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CocoFiles:
+    """Ground truth and predictions in COCO's style, read and grouped."""
+
+    labels: LabelSpace
+    items: tuple[Item, ...]
+    found: Sequence[Row]
+    """All detections."""
+
+
+def read_files(gt: Path, pred: Path, name: str, item: Literal["video", "image"]) -> CocoFiles:
+    """Read both files and group their annotations and detections by video or image.
+
+    Raises:
+        ValueError: a field is missing or of another type, an id unknown or there twice, or a score is none.
+    """
+    body, found = read_json(gt), read_json(pred)
+    labels = read_labels(name, body, gt)
+    items = index_rows(field_of(body, f"{item}s", list, str(gt)), f"{gt}: {item}")
+    rows = field_of(body, "annotations", list, f"{gt}: ground truth is not withheld")
+    index_rows(rows, f"{gt}: annotation")
+    if not isinstance(found, list):
+        raise ValueError(f"{pred}: {type(found).__name__}, expected a list of what is detected")
+    truths = group_rows(rows, f"{item}_id", items, labels, f"{gt}: annotation")
+    detections = group_rows(found, f"{item}_id", items, labels, f"{pred}: item")
+    check_scores(found, f"{pred}: item")
+    return CocoFiles(
+        labels=labels,
+        items=tuple(
+            Item(
+                item_id=key,
+                height=field_of(row, "height", int, f"{gt}: {item} {key}"),
+                width=field_of(row, "width", int, f"{gt}: {item} {key}"),
+                file_names=_file_names(row, f"{gt}: {item} {key}"),
+                truths=truths[key],
+                detections=detections[key],
+            )
+            for key, row in items.items()
+        ),
+        found=found,
+    )
+
+
+def _file_names(row: Row, where: str) -> tuple[str, ...]:
+    if "file_names" in row:
+        return tuple(field_of(row, "file_names", list, where))
+    return (field_of(row, "file_name", str, where),)
 
 
 def read_labels(name: str, body: Mapping[str, Any], path: Path) -> LabelSpace:

@@ -11,7 +11,7 @@ A video without any track is not missing: a detector may find nothing. Such vide
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,33 +26,14 @@ from univs.evaluation.instance import (
     metric_names,
 )
 from univs.evaluation.official.case import Case, Comparison, OfficialBenchmark, ScoreOptions, Scores
-from univs.evaluation.official.coco_style import (
-    check_scores,
-    group_rows,
-    index_rows,
-    merge_instances,
-    read_labels,
-    read_masks,
-)
-from univs.evaluation.official.files import field_of, find_json, read_frame, read_json, spread
+from univs.evaluation.official.coco_style import Item, Row, merge_instances, read_files, read_masks
+from univs.evaluation.official.files import field_of, find_json, read_frame, spread
 from univs.evaluation.track_masks import Track
 from univs.labels import LabelSpace
 from univs.predictions import InstanceTrack, InstanceVideo
 
-_Row = Mapping[str, Any]
 _OCCLUSIONS = {"no_occlusion": 0.0, "slight_occlusion": 0.25, "severe_occlusion": 0.75}
 _GT_NAMES = ("instances.json", "valid.json", "annotations_valid.json", "annotations.json")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Video:
-    video_id: int
-    height: int
-    width: int
-    file_names: tuple[str, ...]
-    truths: Sequence[tuple[int, _Row]]
-    """With their places in the file, as the detections."""
-    detections: Sequence[tuple[int, _Row]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,18 +45,18 @@ class VisCase:
     pred: Path
     rules: InstanceRules
     labels: LabelSpace
-    videos: tuple[_Video, ...]
+    videos: tuple[Item, ...]
     mends: frozenset[str]
 
     @property
     def names(self) -> tuple[str, ...]:
         """Ids of the videos."""
-        return tuple(str(video.video_id) for video in self.videos)
+        return tuple(str(video.item_id) for video in self.videos)
 
     @property
     def missing(self) -> tuple[str, ...]:
         """Videos in which nothing is detected."""
-        return tuple(str(video.video_id) for video in self.videos if not video.detections)
+        return tuple(str(video.item_id) for video in self.videos if not video.detections)
 
     def compare(self, index: int) -> InstancePartial:
         """Match the detections of one video."""
@@ -96,19 +77,19 @@ class VisCase:
         frames = [read_frame(path, (video.height, video.width)) for path in paths]
         return Comparison(truth=truth, prediction=prediction, frames=frames, labels=self.labels)
 
-    def _truth(self, video: _Video) -> InstanceVideo:
+    def _truth(self, video: Item) -> InstanceVideo:
         tracks = [
             self._true_track(video, row, f"{self.gt}: annotation {place}") for place, row in video.truths
         ]
         return _instance_video(video, tracks)
 
-    def _prediction(self, video: _Video) -> InstanceVideo:
+    def _prediction(self, video: Item) -> InstanceVideo:
         tracks = [
             self._detection(video, row, f"{self.pred}: item {place}") for place, row in video.detections
         ]
         return _instance_video(video, tracks)
 
-    def _true_track(self, video: _Video, row: _Row, where: str) -> InstanceTrack:
+    def _true_track(self, video: Item, row: Row, where: str) -> InstanceTrack:
         rles = _read_track(video, row, where)
         if len(rles) != len(video.file_names):
             raise ValueError(f"{where}: {len(rles)} masks, expected one per frame, {len(video.file_names)}")
@@ -123,7 +104,7 @@ class VisCase:
             is_findable=row["id"] != 0 or "truth-id-0" in self.mends,
         )
 
-    def _detection(self, video: _Video, row: _Row, where: str) -> InstanceTrack:
+    def _detection(self, video: Item, row: Row, where: str) -> InstanceTrack:
         rles = _read_track(video, row, where)
         num_missing = len(video.file_names) - len(rles)
         if num_missing < 0:
@@ -139,47 +120,24 @@ def open_vis(name: str, rules: InstanceRules, gt: Path, pred: Path, options: Sco
     """Read both files and group their tracks by video."""
     gt = find_json(gt, _GT_NAMES, "the annotations")
     pred = find_json(pred, ("results.json",), "the predicted tracks")
-    body, found = read_json(gt), read_json(pred)
-    labels = read_labels(name, body, gt)
-    videos = index_rows(field_of(body, "videos", list, str(gt)), f"{gt}: video")
-    rows = field_of(body, "annotations", list, f"{gt}: ground truth is not withheld")
-    index_rows(rows, f"{gt}: annotation")
-    if not isinstance(found, list):
-        raise ValueError(f"{pred}: {type(found).__name__}, expected a list of tracks, as in results.json")
-    truths = group_rows(rows, "video_id", videos, labels, f"{gt}: annotation")
-    detections = group_rows(found, "video_id", videos, labels, f"{pred}: item")
-    check_scores(found, f"{pred}: item")
+    files = read_files(gt, pred, name, "video")
     return VisCase(
         gt=gt,
         pred=pred,
         rules=rules,
-        labels=labels,
-        videos=tuple(_video(row, gt, truths[key], detections[key]) for key, row in videos.items()),
+        labels=files.labels,
+        videos=files.items,
         mends=frozenset(options.mends),
     )
 
 
-def _video(
-    row: _Row, path: Path, truths: Sequence[tuple[int, _Row]], detections: Sequence[tuple[int, _Row]]
-) -> _Video:
-    where = f"{path}: video {row['id']}"
-    return _Video(
-        video_id=row["id"],
-        height=field_of(row, "height", int, where),
-        width=field_of(row, "width", int, where),
-        file_names=tuple(field_of(row, "file_names", list, where)),
-        truths=truths,
-        detections=detections,
-    )
-
-
-def _instance_video(video: _Video, tracks: Sequence[InstanceTrack]) -> InstanceVideo:
+def _instance_video(video: Item, tracks: Sequence[InstanceTrack]) -> InstanceVideo:
     return InstanceVideo(
-        video_id=str(video.video_id), height=video.height, width=video.width, tracks=tuple(tracks)
+        video_id=str(video.item_id), height=video.height, width=video.width, tracks=tuple(tracks)
     )
 
 
-def _read_track(video: _Video, row: _Row, where: str) -> Track:
+def _read_track(video: Item, row: Row, where: str) -> Track:
     masks = field_of(row, "segmentations", list, where)
     return read_masks(masks, [video.height, video.width], lambda t: f"{where}, frame {t}")
 
@@ -192,7 +150,7 @@ def _mean_area(areas: Any, where: str) -> float:
     return math.fsum(stated) / len(stated) if stated else 0.0
 
 
-def _occlusion(row: _Row, where: str) -> float:
+def _occlusion(row: Row, where: str) -> float:
     """Score the occlusion of a track: the mean of the more occluded half of its frames."""
     levels = [level for level in field_of(row, "occlusion", list, where) if level is not None]
     unknown = [level for level in levels if level not in _OCCLUSIONS]
