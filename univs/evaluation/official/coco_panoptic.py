@@ -15,10 +15,12 @@ from univs.evaluation.benchmarks import BENCHMARKS, score
 from univs.evaluation.official.case import Comparison, OfficialBenchmark, ScoreOptions, Scores, in_percent
 from univs.evaluation.official.files import field_of, name_some, read_json, settle_missing
 from univs.evaluation.official.panoptic_files import (
+    AREAS,
     NOTHING,
     PanopticItem,
     PanopticSide,
     index_rows,
+    match_segments,
     need_pngs,
     pair_segments,
     pngs_in,
@@ -26,10 +28,9 @@ from univs.evaluation.official.panoptic_files import (
     refuse_unknown,
     show_item,
 )
-from univs.evaluation.panoptic import PanopticPartial, WindowQuality, evaluate_panoptic, score_panoptic
+from univs.evaluation.panoptic import PanopticPartial, WindowQuality, score_panoptic
 from univs.labels import LabelSpace
 
-_AREAS = "annotated-areas"
 _SPEC = BENCHMARKS["coco_panoptic"]
 
 
@@ -52,11 +53,8 @@ class CocoPanopticCase:
     def compare(self, index: int) -> PanopticPartial:
         """Match the segments of one image."""
         image = self.images[index]
-        pairs = pair_segments(image, self.labels, count_areas=_AREAS in self.mends)
-        try:
-            return evaluate_panoptic(pairs, len(self.labels.categories))
-        except ValueError as error:
-            raise ValueError(f"{image.truth.source}: {error} (--mend {_AREAS})") from error
+        pairs = pair_segments(image, self.labels, count_areas=AREAS in self.mends)
+        return match_segments(image, pairs, self.labels)
 
     def score(self, partials: Sequence[PanopticPartial]) -> Scores:
         """Merge the images; their order does not matter."""
@@ -160,7 +158,7 @@ def _benchmark(name: str, title: str, prefix: str) -> OfficialBenchmark:
         pred_layout="NAME.json and NAME/*.png",
         marks=(f"**/{prefix}*.json",),
         open=opening,
-        mends={_AREAS: "areas of true segments are counted in their PNGs instead of taken from the JSON"},
+        mends={AREAS: "areas of true segments are counted in their PNGs instead of taken from the JSON"},
     )
 
 

@@ -25,6 +25,7 @@ from univs.evaluation.official.files import (
     spread,
     to_ids,
 )
+from univs.evaluation.panoptic import PanopticPartial, evaluate_panoptic
 from univs.labels import Category, LabelSpace
 from univs.predictions import PanopticVideo, Segment
 
@@ -52,6 +53,8 @@ class PanopticItem:
     prediction: PanopticSide
 
 
+AREAS = "annotated-areas"
+"""The quirk, to be mended, that areas of true segments are taken from the JSON."""
 NOTHING: Mapping[str, Any] = {"segments_info": []}
 """The row of a frame in which nothing is predicted."""
 
@@ -148,6 +151,20 @@ def pair_segments(item: PanopticItem, labels: LabelSpace, count_areas: bool) -> 
     counts = count_id_pairs(item.name, truth.segment_ids, prediction.segment_ids, frames)
     _check_shown(item.prediction, prediction, counts)
     return SegmentPairs(video_id=item.name, truth=truth, prediction=prediction, counts=counts)
+
+
+def match_segments(
+    item: PanopticItem, pairs: SegmentPairs, labels: LabelSpace, windows: Sequence[int] = (1,)
+) -> PanopticPartial:
+    """Match the paired segments of an item.
+
+    Raises:
+        ValueError: an annotated area is so wrong that an IoU exceeds 1.
+    """
+    try:
+        return evaluate_panoptic(pairs, len(labels.categories), windows)
+    except ValueError as error:
+        raise ValueError(f"{item.truth.source}: {error} (--mend {AREAS})") from error
 
 
 def list_segments(side: PanopticSide, labels: LabelSpace, *, with_areas: bool) -> Listing:

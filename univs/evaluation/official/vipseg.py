@@ -18,10 +18,12 @@ from univs.evaluation.benchmarks import VideoPanopticPartial
 from univs.evaluation.official.case import Comparison, OfficialBenchmark, ScoreOptions, Scores, in_percent
 from univs.evaluation.official.files import field_of, name_some, name_unpredicted, read_json, settle_missing
 from univs.evaluation.official.panoptic_files import (
+    AREAS,
     NOTHING,
     PanopticItem,
     PanopticSide,
     index_rows,
+    match_segments,
     need_pngs,
     pair_segments,
     pngs_in,
@@ -33,7 +35,6 @@ from univs.evaluation.panoptic import (
     VIDEO_WINDOWS,
     Group,
     WindowQuality,
-    evaluate_panoptic,
     mean_quality,
     score_panoptic,
 )
@@ -41,7 +42,7 @@ from univs.evaluation.tracking import InstanceNumbering, TrackingQuality, evalua
 from univs.labels import LabelSpace
 
 _INDEX = "panoptic_gt_VIPSeg_val.json"
-_AREAS, _FIRST_THING = "annotated-areas", "first-thing"
+_FIRST_THING = "first-thing"
 _GROUPS: Mapping[str, Group] = {"": "every", "_things": "things", "_stuff": "stuff"}
 
 
@@ -62,15 +63,12 @@ class VipsegCase:
 
     def compare(self, index: int) -> VideoPanopticPartial:
         """Count how the segments of one video overlap, frame by frame."""
-        pairs = pair_segments(self.videos[index], self.labels, count_areas=_AREAS in self.mends)
+        video = self.videos[index]
+        pairs = pair_segments(video, self.labels, count_areas=AREAS in self.mends)
         numbering: InstanceNumbering = "from_one" if _FIRST_THING in self.mends else "official"
-        try:
-            panoptic = evaluate_panoptic(pairs, len(self.labels.categories), VIDEO_WINDOWS)
-        except ValueError as error:
-            raise ValueError(f"{self.videos[index].truth.source}: {error} (--mend {_AREAS})") from error
         return VideoPanopticPartial(
             video_id=pairs.video_id,
-            panoptic=panoptic,
+            panoptic=match_segments(video, pairs, self.labels, VIDEO_WINDOWS),
             tracking=evaluate_tracking(pairs, self.labels.is_thing, numbering),
         )
 
@@ -199,7 +197,7 @@ VIPSEG = OfficialBenchmark(
     marks=(_INDEX, "panomasksRGB"),
     open=open_vipseg,
     mends={
-        _AREAS: "VPQ counts the areas of true segments in their PNGs, as UniVS does, not those of the JSON",
+        AREAS: "VPQ counts the areas of true segments in their PNGs, as UniVS does, not those of the JSON",
         _FIRST_THING: "STQ numbers segments from 1, so the first listed thing of a video is not left out",
     },
 )
