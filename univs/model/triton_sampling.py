@@ -55,6 +55,30 @@ def _level_sizes(shapes: Shapes, device: torch.device) -> Tensor:
 
 
 @triton.jit
+def _place(
+    num_cells: tl.tensor, NUM_HEADS: tl.constexpr, BLOCK_CELLS: tl.constexpr
+) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
+    """Give the image, the head and the cells [B] that this program works on.
+
+    Program p has block ``p % num_blocks`` of the cells of image ``p // num_blocks // h`` and head
+    ``p // num_blocks % h``.
+    """
+    num_blocks = tl.cdiv(num_cells, BLOCK_CELLS)
+    image = (tl.program_id(0) // num_blocks // NUM_HEADS).to(tl.int64)
+    head = tl.program_id(0) // num_blocks % NUM_HEADS
+    return image, head, tl.program_id(0) % num_blocks * BLOCK_CELLS + tl.arange(0, BLOCK_CELLS)
+
+
+@triton.jit
+def _load_xy(
+    pairs: tl.tensor, at: tl.tensor, in_use: tl.tensor, SUM_TYPE: tl.constexpr
+) -> tuple[tl.tensor, tl.tensor]:
+    """Load x and y [B] of the pairs at some places, 0 where not in use."""
+    x = tl.load(pairs + at * 2, mask=in_use, other=0.0).to(SUM_TYPE)
+    return x, tl.load(pairs + at * 2 + 1, mask=in_use, other=0.0).to(SUM_TYPE)
+
+
+@triton.jit
 def _locate(center: tl.tensor, offset: tl.tensor, size: tl.tensor) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
     """Find samples along one axis of a level: [B], but ``size`` a number.
 
@@ -100,22 +124,17 @@ def sample_kernel(  # noqa: PLR0913
 ) -> None:
     """Write ``sampled`` [N, S, h, d]; the other tensors are those of ``_sample``.
 
-    BLOCK_CHANNELS is the power of two from HEAD_DIM on. Program p works on block ``p % num_blocks`` of the
-    cells of image ``p // num_blocks // h`` and head ``p // num_blocks % h``.
+    BLOCK_CHANNELS is the power of two from HEAD_DIM on.
     """
-    num_blocks = tl.cdiv(num_cells, BLOCK_CELLS)
-    image = (tl.program_id(0) // num_blocks // NUM_HEADS).to(tl.int64)
-    head = tl.program_id(0) // num_blocks % NUM_HEADS
+    image, head, cells = _place(num_cells, NUM_HEADS, BLOCK_CELLS)
     value += image * num_cells * (NUM_HEADS * HEAD_DIM)
     sampled += image * num_cells * (NUM_HEADS * HEAD_DIM)
     weights += image * num_cells * (NUM_HEADS * NUM_LEVELS * NUM_POINTS)
     offsets += image * num_cells * (NUM_HEADS * NUM_LEVELS * NUM_POINTS * 2)
 
-    cells = tl.program_id(0) % num_blocks * BLOCK_CELLS + tl.arange(0, BLOCK_CELLS)
     channels = tl.arange(0, BLOCK_CHANNELS)
     in_use, has_channel = cells < num_cells, channels < HEAD_DIM
-    center_x = tl.load(centers + cells * 2, mask=in_use, other=0.0).to(SUM_TYPE)
-    center_y = tl.load(centers + cells * 2 + 1, mask=in_use, other=0.0).to(SUM_TYPE)
+    center_x, center_y = _load_xy(centers, cells, in_use, SUM_TYPE)
     total = tl.zeros((BLOCK_CELLS, BLOCK_CHANNELS), SUM_TYPE)
     first = 0
     for level in range(NUM_LEVELS):
@@ -123,8 +142,7 @@ def sample_kernel(  # noqa: PLR0913
         for point in tl.static_range(NUM_POINTS):
             at = ((cells * NUM_HEADS + head) * NUM_LEVELS + level) * NUM_POINTS + point
             weight = tl.load(weights + at, mask=in_use, other=0.0).to(SUM_TYPE)
-            offset_x = tl.load(offsets + at * 2, mask=in_use, other=0.0).to(SUM_TYPE)
-            offset_y = tl.load(offsets + at * 2 + 1, mask=in_use, other=0.0).to(SUM_TYPE)
+            offset_x, offset_y = _load_xy(offsets, at, in_use, SUM_TYPE)
             left, across, _ = _locate(center_x, offset_x, width.to(SUM_TYPE))
             top, down, _ = _locate(center_y, offset_y, height.to(SUM_TYPE))
             for corner in tl.static_range(4):
@@ -147,7 +165,7 @@ def sample_kernel(  # noqa: PLR0913
 
 @triton.autotune(configs=_CONFIGS, key=_TUNED_BY, reset_to_zero=["value_gradient"])
 @triton.jit(do_not_specialize=["num_cells"])
-def gradient_kernel(  # noqa: PLR0913, PLR0915
+def gradient_kernel(  # noqa: PLR0913
     gradient: tl.tensor,
     value: tl.tensor,
     offsets: tl.tensor,
@@ -168,12 +186,10 @@ def gradient_kernel(  # noqa: PLR0913, PLR0915
 ) -> None:
     """Add to ``value_gradient`` and write the other two, from the ``gradient`` [N, S, h, d] of the result.
 
-    Programs are laid out as in ``sample_kernel``. The product of gradient and neighbor, summed over
-    channels, is all that a sample's offset and weight need to know of the values.
+    The product of gradient and neighbor, summed over channels, is all that a sample's offset and weight need
+    to know of the values.
     """
-    num_blocks = tl.cdiv(num_cells, BLOCK_CELLS)
-    image = (tl.program_id(0) // num_blocks // NUM_HEADS).to(tl.int64)
-    head = tl.program_id(0) // num_blocks % NUM_HEADS
+    image, head, cells = _place(num_cells, NUM_HEADS, BLOCK_CELLS)
     value += image * num_cells * (NUM_HEADS * HEAD_DIM)
     value_gradient += image * num_cells * (NUM_HEADS * HEAD_DIM)
     gradient += image * num_cells * (NUM_HEADS * HEAD_DIM)
@@ -182,11 +198,9 @@ def gradient_kernel(  # noqa: PLR0913, PLR0915
     offsets += image * num_cells * (NUM_HEADS * NUM_LEVELS * NUM_POINTS * 2)
     offset_gradient += image * num_cells * (NUM_HEADS * NUM_LEVELS * NUM_POINTS * 2)
 
-    cells = tl.program_id(0) % num_blocks * BLOCK_CELLS + tl.arange(0, BLOCK_CELLS)
     channels = tl.arange(0, BLOCK_CHANNELS)
     in_use, has_channel = cells < num_cells, channels < HEAD_DIM
-    center_x = tl.load(centers + cells * 2, mask=in_use, other=0.0).to(SUM_TYPE)
-    center_y = tl.load(centers + cells * 2 + 1, mask=in_use, other=0.0).to(SUM_TYPE)
+    center_x, center_y = _load_xy(centers, cells, in_use, SUM_TYPE)
     received = tl.load(
         gradient + ((cells * NUM_HEADS + head) * HEAD_DIM)[:, None] + channels[None, :],
         mask=in_use[:, None] & has_channel[None, :],
@@ -198,8 +212,7 @@ def gradient_kernel(  # noqa: PLR0913, PLR0915
         for point in tl.static_range(NUM_POINTS):
             at = ((cells * NUM_HEADS + head) * NUM_LEVELS + level) * NUM_POINTS + point
             weight = tl.load(weights + at, mask=in_use, other=0.0).to(SUM_TYPE)
-            offset_x = tl.load(offsets + at * 2, mask=in_use, other=0.0).to(SUM_TYPE)
-            offset_y = tl.load(offsets + at * 2 + 1, mask=in_use, other=0.0).to(SUM_TYPE)
+            offset_x, offset_y = _load_xy(offsets, at, in_use, SUM_TYPE)
             left, across, moves_x = _locate(center_x, offset_x, width.to(SUM_TYPE))
             top, down, moves_y = _locate(center_y, offset_y, height.to(SUM_TYPE))
             total = tl.zeros((BLOCK_CELLS,), SUM_TYPE)
