@@ -76,6 +76,18 @@ class Submission:
     def check_packed(self, split: str = "") -> str:
         return check_zip(self.zip, FORMATS[self.name], Inputs(root=self.gt, split=split))
 
+    def refusal(self) -> str:
+        """Give what is refused of the files once they are packed, without the name of the zip."""
+        zip_submission(self.zip, self.tree)
+        return self.refusal_packed()
+
+    def refusal_packed(self) -> str:
+        with pytest.raises(ValueError, match=".") as error:
+            self.check_packed()
+        path, _, message = str(error.value).partition(": ")
+        assert path == str(self.zip)
+        return message
+
     def rewrite(self, file: str, change: Callable[[object], object]) -> None:
         """Change a JSON file of the submission."""
         path = self.tree / file

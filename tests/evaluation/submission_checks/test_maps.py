@@ -1,13 +1,4 @@
-import pytest
 from PIL import Image
-
-
-def refusal(submission):
-    with pytest.raises(ValueError, match=".") as error:
-        submission.check()
-    path, _, message = str(error.value).partition(": ")
-    assert path == str(submission.zip)
-    return message
 
 
 def painted(image):
@@ -19,12 +10,12 @@ def painted(image):
 class TestVipseg:
     def change(self, submission, change):
         submission.rewrite("pred.json", lambda body: change(body["annotations"]) or body)
-        return refusal(submission)
+        return submission.refusal()
 
     def test_no_index(self, submit):
         submission = submit("vipseg")
         (submission.tree / "pred.json").unlink()
-        assert refusal(submission) == "no pred.json at the top, expected it beside pan_pred/"
+        assert submission.refusal() == "no pred.json at the top, expected it beside pan_pred/"
 
     def test_video_that_is_not_listed(self, submit):
         assert self.change(submit("vipseg"), lambda rows: rows.pop(0) and None) == (
@@ -56,35 +47,37 @@ class TestVipseg:
     def test_id_that_is_drawn_but_not_listed(self, submit):
         submission = submit("vipseg")
         submission.repaint("pan_pred/cat/00000.png", painted)
-        assert refusal(submission) == ("pan_pred/cat/00000.png: id 5 is drawn, but the JSON does not list it")
+        assert submission.refusal() == (
+            "pan_pred/cat/00000.png: id 5 is drawn, but the JSON does not list it"
+        )
 
     def test_id_that_is_listed_but_not_drawn(self, submit):
         submission = submit("vipseg")
         submission.repaint("pan_pred/cat/00000.png", lambda image: Image.new("RGB", image.size))
-        assert refusal(submission) == "pan_pred/cat/00000.png: id 2 is listed in the JSON, but not drawn"
+        assert submission.refusal() == "pan_pred/cat/00000.png: id 2 is listed in the JSON, but not drawn"
 
     def test_gray_map(self, submit):
         submission = submit("vipseg")
         submission.repaint("pan_pred/cat/00000.png", lambda image: image.convert("L"))
-        assert refusal(submission) == (
+        assert submission.refusal() == (
             "pan_pred/cat/00000.png: mode L, expected RGB whose colors are ids R + 256 G + 65536 B"
         )
 
     def test_index_without_annotations(self, submit):
         submission = submit("vipseg")
         submission.rewrite("pred.json", lambda body: body["annotations"])
-        assert refusal(submission) == "pred.json: no 'annotations', expected list"
+        assert submission.refusal() == "pred.json: no 'annotations', expected list"
 
 
 class TestCocoPanoptic:
     def change(self, submission, change):
         submission.rewrite("panoptic.json", lambda body: change(body["annotations"]) or body)
-        return refusal(submission)
+        return submission.refusal()
 
     def test_any_name_will_do_if_json_and_folder_agree(self, submit):
         submission = submit("coco_panoptic")
         (submission.tree / "panoptic.json").rename(submission.tree / "mine.json")
-        assert refusal(submission) == (
+        assert submission.refusal() == (
             "panoptic/000000000001.png: unexpected folder 'panoptic', "
             "expected mine.json and mine/<image>.png: one of 'mine'"
         )
@@ -94,7 +87,9 @@ class TestCocoPanoptic:
     def test_no_index(self, submit):
         submission = submit("coco_panoptic")
         (submission.tree / "panoptic.json").unlink()
-        assert refusal(submission) == ("0 JSON files at the top, expected one NAME.json and NAME/<image>.png")
+        assert submission.refusal() == (
+            "0 JSON files at the top, expected one NAME.json and NAME/<image>.png"
+        )
 
     def test_image_that_is_not_listed(self, submit):
         assert self.change(submit("coco_panoptic"), lambda rows: rows.pop() and None) == (
@@ -114,7 +109,7 @@ class TestCocoPanoptic:
     def test_image_that_is_not_drawn(self, submit):
         submission = submit("coco_panoptic")
         (submission.tree / "panoptic/000000000001.png").unlink()
-        assert refusal(submission) == (
+        assert submission.refusal() == (
             "no panoptic/000000000001.png; 1 of 2 pictures of the split are missing"
         )
 

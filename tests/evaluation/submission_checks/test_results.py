@@ -5,14 +5,6 @@ import pytest
 VIS = ("ytvis_2019", "ytvis_2021", "ytvis_2022", "ovis")
 
 
-def refusal(submission):
-    with pytest.raises(ValueError, match=".") as error:
-        submission.check()
-    path, _, message = str(error.value).partition(": ")
-    assert path == str(submission.zip)
-    return message
-
-
 def with_row(position, **changes):
     """Change fields of one row; a field that is set to ``...`` goes."""
 
@@ -30,34 +22,34 @@ class TestYouTubeVis:
         submission = submit(name)
         (submission.tree / "deep").mkdir()
         (submission.tree / "results.json").rename(submission.tree / "deep/results.json")
-        assert refusal(submission) == (
+        assert submission.refusal() == (
             "deep/results.json: expected results.json at the top of the zip, not in a folder"
         )
 
     def test_other_name(self, submit, name):
         submission = submit(name)
         (submission.tree / "results.json").rename(submission.tree / "result.json")
-        assert refusal(submission) == (
+        assert submission.refusal() == (
             "result.json: unexpected file, expected results.json at the top and nothing else"
         )
 
     def test_file_beside_it(self, submit, name):
         submission = submit(name)
         (submission.tree / "zzz.txt").write_text("x")
-        assert refusal(submission) == (
+        assert submission.refusal() == (
             "zzz.txt: unexpected file, expected results.json at the top and nothing else"
         )
 
     def test_no_list(self, submit, name):
         submission = submit(name)
         submission.rewrite("results.json", lambda rows: {"annotations": rows})
-        assert refusal(submission) == "results.json: holds a dict, expected a list of results"
+        assert submission.refusal() == "results.json: holds a dict, expected a list of results"
 
     def test_truncated_json(self, submit, name):
         submission = submit(name)
         path = submission.tree / "results.json"
         path.write_bytes(path.read_bytes()[:100])
-        assert refusal(submission).startswith("results.json: 100 bytes that are not whole JSON (")
+        assert submission.refusal().startswith("results.json: 100 bytes that are not whole JSON (")
 
     @pytest.mark.parametrize(
         ("changes", "message"),
@@ -107,12 +99,12 @@ class TestYouTubeVis:
     def test_wrong_row(self, submit, name, changes, message):
         submission = submit(name)
         submission.rewrite("results.json", with_row(1, **changes))
-        assert refusal(submission) == message
+        assert submission.refusal() == message
 
     def test_row_that_is_no_object(self, submit, name):
         submission = submit(name)
         submission.rewrite("results.json", lambda rows: [*rows, 5])
-        assert refusal(submission) == "results.json[4]: no 'video_id', expected int"
+        assert submission.refusal() == "results.json[4]: no 'video_id', expected int"
 
     def test_more_keys_do_not_matter(self, submit, name):
         submission = submit(name)
@@ -158,7 +150,7 @@ class TestCocoInstances:
     def test_wrong_row(self, submit, changes, message):
         submission = submit("coco_instances")
         submission.rewrite("results.json", with_row(0, **changes))
-        assert refusal(submission) == f"results.json[0]: {message}"
+        assert submission.refusal() == f"results.json[0]: {message}"
 
     def test_any_name_will_do_but_not_in_a_folder(self, submit):
         submission = submit("coco_instances")
@@ -167,7 +159,7 @@ class TestCocoInstances:
         assert "fits" in submission.check()
         (submission.tree / "x").mkdir()
         path.rename(submission.tree / "x" / path.name)
-        assert refusal(submission) == (
+        assert submission.refusal() == (
             f"x/{path.name}: expected {path.name} at the top of the zip, not in a folder"
         )
 
@@ -175,7 +167,7 @@ class TestCocoInstances:
 class TestBurst:
     def change(self, submission, change):
         submission.rewrite("results.json", lambda body: change(body) or body)
-        return refusal(submission)
+        return submission.refusal()
 
     def test_missing_sequence(self, submit):
         assert self.change(submit("burst"), lambda body: body["sequences"].pop(0) and None) == (
@@ -226,4 +218,4 @@ class TestBurst:
     def test_no_sequences(self, submit):
         submission = submit("burst")
         submission.rewrite("results.json", lambda body: body["sequences"])
-        assert refusal(submission) == "results.json: no 'sequences', expected list"
+        assert submission.refusal() == "results.json: no 'sequences', expected list"

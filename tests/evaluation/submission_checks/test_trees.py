@@ -3,14 +3,6 @@ import pytest
 from PIL import Image
 
 
-def refusal(submission):
-    with pytest.raises(ValueError, match=".") as error:
-        submission.check()
-    path, _, message = str(error.value).partition(": ")
-    assert path == str(submission.zip)
-    return message
-
-
 def painted(value, at=(0, 0)):
     """Give one pixel of an indexed or gray picture another value."""
 
@@ -51,19 +43,19 @@ class TestEveryVideoTree:
         for path in (submission.tree / TREES[name][0] / "dog").iterdir():
             path.unlink()
         folder = f"{TREES[name][0]}dog"
-        assert refusal(submission) == f"no {folder}/, expected the pictures of video 'dog'"
+        assert submission.refusal() == f"no {folder}/, expected the pictures of video 'dog'"
 
     def test_missing_frame(self, submit, name):
         submission = submit(name)
         (submission.tree / TREES[name][0] / "dog/00005.png").unlink()
         entry = f"{TREES[name][0]}dog/00005.png"
-        assert refusal(submission) == f"no {entry}; 1 of 3 pictures of video 'dog' are missing"
+        assert submission.refusal() == f"no {entry}; 1 of 3 pictures of video 'dog' are missing"
 
     def test_wrong_frame_name(self, submit, name):
         submission = submit(name)
         folder = submission.tree / TREES[name][0] / "dog"
         (folder / "00005.png").rename(folder / "00001.png")
-        assert refusal(submission) == (
+        assert submission.refusal() == (
             f"{TREES[name][0]}dog/00001.png: unexpected name, "
             "expected those of video 'dog': '00000', '00005', '00010'"
         )
@@ -74,7 +66,7 @@ class TestEveryVideoTree:
         extra = submission.tree / prefix / "bird/00000.png"
         extra.parent.mkdir()
         extra.write_bytes((submission.tree / prefix / "cat/00000.png").read_bytes())
-        assert refusal(submission) == (
+        assert submission.refusal() == (
             f"{prefix}bird/00000.png: unexpected folder '{prefix}bird', "
             f"expected {layout}: one of '{prefix}cat', '{prefix}dog'"
         )
@@ -85,7 +77,7 @@ class TestEveryVideoTree:
         (submission.tree / prefix / "dog").rename(submission.tree / "dog_")
         (submission.tree / prefix / "more/level").mkdir(parents=True)
         (submission.tree / "dog_").rename(submission.tree / prefix / "more/level/dog")
-        assert refusal(submission) == (
+        assert submission.refusal() == (
             f"{prefix}more/level/dog/00000.png: unexpected folder level, "
             f"expected {layout} from the top of the zip"
         )
@@ -94,20 +86,20 @@ class TestEveryVideoTree:
         submission = submit(name)
         prefix, layout = TREES[name]
         (submission.tree / prefix / "cat/.DS_Store").write_bytes(b"x")
-        assert refusal(submission) == f"{prefix}cat/.DS_Store: unexpected file, expected only {layout}"
+        assert submission.refusal() == f"{prefix}cat/.DS_Store: unexpected file, expected only {layout}"
 
     def test_wrong_size(self, submit, name):
         submission = submit(name)
         entry = f"{TREES[name][0]}cat/00000.png"
         submission.repaint(entry, lambda image: image.resize((16, 12), Image.Resampling.NEAREST))
-        assert refusal(submission) == f"{entry}: 12x16 pixels (height x width), expected 6x8"
+        assert submission.refusal() == f"{entry}: 12x16 pixels (height x width), expected 6x8"
 
     def test_picture_that_is_not_readable(self, submit, name):
         submission = submit(name)
         entry = f"{TREES[name][0]}cat/00000.png"
         path = submission.tree / entry
         path.write_bytes(path.read_bytes()[:50])
-        assert refusal(submission) == f"{entry}: is not a readable PNG; write it again"
+        assert submission.refusal() == f"{entry}: is not a readable PNG; write it again"
 
     def test_other_picture_format(self, submit, name):
         submission = submit(name)
@@ -116,13 +108,13 @@ class TestEveryVideoTree:
         with Image.open(path) as image:
             gray = image.convert("L")
         gray.save(path, "BMP")
-        assert refusal(submission) == f"{entry}: is a BMP picture, expected a PNG"
+        assert submission.refusal() == f"{entry}: is a BMP picture, expected a PNG"
 
     def test_other_mode(self, submit, name):
         submission = submit(name)
         entry = f"{TREES[name][0]}cat/00000.png"
         submission.repaint(entry, lambda image: image.convert("RGBA"))
-        assert refusal(submission).startswith(f"{entry}: mode RGBA, expected ")
+        assert submission.refusal().startswith(f"{entry}: mode RGBA, expected ")
 
 
 INDEXED = {name: TREES[name][0] for name in ("ytvos_2018", "ytvos_2019", "mose", "davis_2017", "viposeg")}
@@ -134,7 +126,7 @@ class TestIndexedMasks:
         submission = submit(name)
         entry = f"{INDEXED[name]}cat/00000.png"
         submission.repaint(entry, lambda image: Image.fromarray(np.asarray(image), "L"))
-        assert refusal(submission) == (
+        assert submission.refusal() == (
             f"{entry}: mode L, expected P: an indexed PNG whose values are object ids"
         )
 
@@ -142,7 +134,7 @@ class TestIndexedMasks:
         submission = submit(name)
         entry = f"{INDEXED[name]}dog/00010.png"
         submission.repaint(entry, painted(5))
-        assert refusal(submission) == (
+        assert submission.refusal() == (
             f"{entry}: id 5 is not given, expected 0 and those of video 'dog': 3, 7"
         )
 
@@ -156,7 +148,7 @@ def test_other_palette_than_that_of_the_given_masks(submit, name):
     submission.repaint(entry, recolored(200, [1, 2, 3]))
     assert "fits" in submission.check()
     submission.repaint(entry, recolored(3, [1, 2, 3]))
-    assert refusal(submission) == (
+    assert submission.refusal() == (
         f"{entry}: palette has (1, 2, 3) for id 3, expected {given} as in the given masks"
     )
 
@@ -173,7 +165,7 @@ def test_object_that_is_drawn_before_it_is_given(submit, name):
     submission = submit(name)
     entry = f"{INDEXED[name]}cat/00000.png"
     submission.repaint(entry, painted(7, (3, 3)))
-    assert refusal(submission) == f"{entry}: id 7 is drawn before frame 00005, which gives it"
+    assert submission.refusal() == f"{entry}: id 7 is drawn before frame 00005, which gives it"
 
 
 @pytest.mark.parametrize("split", ["", "test-dev"])
@@ -192,14 +184,14 @@ class TestExpressions:
         submission = submit("refytvos")
         for path in (submission.tree / "Annotations/dog/1").iterdir():
             path.unlink()
-        assert refusal(submission) == (
+        assert submission.refusal() == (
             "no Annotations/dog/1/, expected the pictures of expression '1' of video 'dog'"
         )
 
     def test_missing_frame(self, submit):
         submission = submit("refytvos")
         (submission.tree / "Annotations/dog/1/00010.png").unlink()
-        assert refusal(submission) == (
+        assert submission.refusal() == (
             "no Annotations/dog/1/00010.png; 1 of 3 pictures of expression '1' of video 'dog' are missing"
         )
 
@@ -207,7 +199,7 @@ class TestExpressions:
         submission = submit("refytvos")
         for path in (submission.tree / "Annotations").iterdir():
             path.rename(submission.tree / path.name)
-        assert refusal(submission) == (
+        assert submission.refusal() == (
             "cat/0/00000.png: unexpected folder level, "
             "expected Annotations/<video>/<expression>/<frame>.png from the top of the zip"
         )
@@ -216,19 +208,19 @@ class TestExpressions:
         submission = submit("refytvos")
         folder = submission.tree / "Annotations/cat"
         (folder / "1").rename(folder / "2")
-        assert refusal(submission).startswith(
+        assert submission.refusal().startswith(
             "Annotations/cat/2/00000.png: unexpected folder 'Annotations/cat/2', expected Annotations/"
         )
 
     def test_other_values(self, submit):
         submission = submit("refytvos")
         submission.repaint("Annotations/cat/0/00000.png", painted(1))
-        assert refusal(submission) == "Annotations/cat/0/00000.png: value 1, expected 0 and 255 only"
+        assert submission.refusal() == "Annotations/cat/0/00000.png: value 1, expected 0 and 255 only"
 
     def test_palette(self, submit):
         submission = submit("refytvos")
         submission.repaint("Annotations/cat/0/00000.png", lambda image: image.convert("P"))
-        assert refusal(submission) == (
+        assert submission.refusal() == (
             "Annotations/cat/0/00000.png: mode P, expected L: a gray PNG of 8 bits with 0 and 255"
         )
 
@@ -253,22 +245,22 @@ class TestClassMaps:
     def test_vspw_class_out_of_range(self, submit):
         submission = submit("vspw")
         submission.repaint("cat/00000.png", painted(2))
-        assert refusal(submission) == "cat/00000.png: class 2, expected 0..1"
+        assert submission.refusal() == "cat/00000.png: class 2, expected 0..1"
 
     def test_ade20k_class_out_of_range(self, submit):
         submission = submit("ade20k")
         submission.repaint("ADE_test_00000000.png", painted(151))
-        assert refusal(submission) == "ADE_test_00000000.png: class 151, expected 0..150"
+        assert submission.refusal() == "ADE_test_00000000.png: class 151, expected 0..150"
 
     def test_ade20k_missing_image(self, submit):
         submission = submit("ade20k")
         (submission.tree / "ADE_test_00000001.png").unlink()
-        assert refusal(submission) == "no ADE_test_00000001.png; 1 of 2 pictures of the split are missing"
+        assert submission.refusal() == "no ADE_test_00000001.png; 1 of 2 pictures of the split are missing"
 
     def test_ade20k_in_a_folder(self, submit):
         submission = submit("ade20k")
         (submission.tree / "x").mkdir()
         (submission.tree / "ADE_test_00000001.png").rename(submission.tree / "x/ADE_test_00000001.png")
-        assert refusal(submission) == (
+        assert submission.refusal() == (
             "x/ADE_test_00000001.png: unexpected folder level, expected <image>.png from the top of the zip"
         )
