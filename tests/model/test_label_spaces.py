@@ -204,3 +204,9 @@ def test_vspw_numbers_the_categories_of_vipseg_from_one():
     ids = json.loads((samples() / "vipseg_meta/label_num_dic_final.json").read_text())
     names = {int(label): name for name, label in ids.items() if name != "others"}
     assert tuple(names[label] for label in range(1, 125)) == builtin_spaces()["vipseg"].labels.names
+
+
+def test_equal_names_are_told_apart_by_their_ids():
+    rows = ((1, "crane"), (4, "cat"), (9, "crane"))
+    categories = tuple(Category(category_id=i, name=name, is_thing=True) for i, name in rows)
+    assert LabelSpace(name="birds", categories=categories).distinct_names == ("crane (1)", "cat", "crane (9)")

@@ -165,6 +165,18 @@ def name_some(names: Sequence[str]) -> str:
     return shown if len(names) <= _NUM_NAMED else f"{len(names)}, first {shown}"
 
 
+def list_folders(parent: Path) -> list[str]:
+    """List the folders in a folder by name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    names = sorted(path.name for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
+    if not names:
+        raise ValueError(f"{parent}: no folders, expected one per video; unpack the archive whole")
+    return names
+
+
 def name_unpredicted(item: str, frames: Sequence[str], predicted: Sequence[object]) -> list[str]:
     """Name the frames of an item whose entry in ``predicted`` is false or ``None``; the item, if all are."""
     lost = [frame for frame, found in zip(frames, predicted, strict=True) if not found]

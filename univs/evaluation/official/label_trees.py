@@ -145,18 +145,6 @@ def list_stems(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.png"))
 
 
-def list_folders(parent: Path) -> list[str]:
-    """List the folders in a folder by name.
-
-    Raises:
-        ValueError: there is none.
-    """
-    names = sorted(path.name for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
-    if not names:
-        raise ValueError(f"{parent}: no folders, expected one per video, with a PNG per frame")
-    return names
-
-
 def unpredicted(videos: Sequence[LabelVideo]) -> list[str]:
     """Name the videos, and single frames of others, that are not predicted."""
     return [

@@ -16,11 +16,10 @@ import numpy as np
 
 from univs.evaluation.objects import LabelMap, ObjectPartial, evaluate_label_maps
 from univs.evaluation.official.case import OfficialBenchmark, ScoreOptions
-from univs.evaluation.official.files import settle_missing
+from univs.evaluation.official.files import list_folders, settle_missing
 from univs.evaluation.official.label_trees import (
     LabelCase,
     LabelVideo,
-    list_folders,
     list_stems,
     open_video,
     prediction_root,

@@ -26,11 +26,10 @@ from univs.evaluation.followed import (
 from univs.evaluation.jaccard import mean_of
 from univs.evaluation.objects import LabelMap
 from univs.evaluation.official.case import OfficialBenchmark, ScoreOptions, Scores, in_percent
-from univs.evaluation.official.files import read_indexed, read_json, settle_missing
+from univs.evaluation.official.files import list_folders, read_indexed, read_json, settle_missing
 from univs.evaluation.official.label_trees import (
     LabelCase,
     LabelVideo,
-    list_folders,
     list_stems,
     open_video,
     prediction_root,

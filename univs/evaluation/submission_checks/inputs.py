@@ -100,18 +100,6 @@ def list_stems(folder: Path, suffix: str = ".jpg") -> tuple[str, ...]:
     return stems
 
 
-def list_folders(folder: Path) -> tuple[str, ...]:
-    """List the folders in a folder, in order.
-
-    Raises:
-        ValueError: there is none.
-    """
-    names = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir()))
-    if not names:
-        raise ValueError(f"{folder}: no folder, expected one per video")
-    return names
-
-
 def picture_size(path: Path) -> tuple[int, int]:
     """Read height and width of a picture from its head.
 

@@ -4,14 +4,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from univs.evaluation.official.files import field_of, read_json
+from univs.evaluation.official.files import field_of, list_folders, read_json
 from univs.evaluation.submission_checks.archive import Archive
 from univs.evaluation.submission_checks.inputs import (
     Given,
     Inputs,
     find_file,
     find_folder,
-    list_folders,
     list_stems,
     picture_size,
     read_given,
