@@ -21,12 +21,18 @@ from univs.evaluation.instance import (
     named_scores,
     score_instances,
 )
-from univs.evaluation.objects import ObjectPartial, Protocol, evaluate_objects, score_objects
+from univs.evaluation.objects import (
+    REGION_METRICS,
+    ObjectPartial,
+    Protocol,
+    evaluate_objects,
+    score_objects,
+)
 from univs.evaluation.panoptic import (
     VIDEO_WINDOWS,
     PanopticPartial,
     evaluate_panoptic,
-    mean_quality,
+    named_qualities,
     score_panoptic,
 )
 from univs.evaluation.semantic import SemanticPartial, evaluate_semantic, score_semantic
@@ -113,7 +119,6 @@ _VIDEO_METRICS = (
     "sq",
     "aq",
 )
-_REGION_METRICS = ("j", "f", "jf", "j_recall", "j_decay", "f_recall", "f_decay")
 
 BENCHMARKS: Mapping[str, BenchmarkSpec] = MappingProxyType(
     {
@@ -135,12 +140,12 @@ BENCHMARKS: Mapping[str, BenchmarkSpec] = MappingProxyType(
                 metrics=("miou", "vc8", "vc16", "fwiou", "macc", "pacc"),
                 primary="miou",
             ),
-            BenchmarkSpec(name="davis_2017", family="objects", metrics=_REGION_METRICS, primary="jf"),
-            BenchmarkSpec(name="davis_2016", family="objects", metrics=_REGION_METRICS, primary="jf"),
+            BenchmarkSpec(name="davis_2017", family="objects", metrics=REGION_METRICS, primary="jf"),
+            BenchmarkSpec(name="davis_2016", family="objects", metrics=REGION_METRICS, primary="jf"),
             BenchmarkSpec(
                 name="mose",
                 family="appearing_objects",
-                metrics=_REGION_METRICS[:3],
+                metrics=REGION_METRICS[:3],
                 primary="jf",
                 protocol="mose",
             ),
@@ -149,7 +154,7 @@ BENCHMARKS: Mapping[str, BenchmarkSpec] = MappingProxyType(
                 BenchmarkSpec(
                     name=name,
                     family="appearing_objects",
-                    metrics=_REGION_METRICS[:3],
+                    metrics=REGION_METRICS[:3],
                     primary="jf",
                     protocol="appearing",
                 )
@@ -165,7 +170,7 @@ BENCHMARKS: Mapping[str, BenchmarkSpec] = MappingProxyType(
             BenchmarkSpec(
                 name="refytvos",
                 family="expressions",
-                metrics=_REGION_METRICS[:3],
+                metrics=REGION_METRICS[:3],
                 primary="jf",
                 protocol="referring",
             ),
@@ -214,7 +219,7 @@ def evaluate_video(
         case "image_panoptic":
             return evaluate_panoptic(_pairs(prediction, truth), len(_need(spec, labels).categories))
         case "video_panoptic":
-            return evaluate_segment_pairs(_pairs(prediction, truth), _need(spec, labels))
+            return _evaluate_video_panoptic(_pairs(prediction, truth), _need(spec, labels))
         case "instance":
             return evaluate_instances(_typed(prediction, InstanceVideo), _typed(truth, InstanceVideo))
         case "semantic":
@@ -230,15 +235,6 @@ def evaluate_video(
             return evaluate_followed_masks(
                 _typed(prediction, ObjectVideo), _typed(truth, ObjectVideo), _need(spec, labels)
             )
-
-
-def evaluate_segment_pairs(pairs: SegmentPairs, labels: LabelSpace) -> VideoPanopticPartial:
-    """Judge one panoptic video by the overlaps of its segments."""
-    return VideoPanopticPartial(
-        video_id=pairs.video_id,
-        panoptic=evaluate_panoptic(pairs, len(labels.categories), VIDEO_WINDOWS),
-        tracking=evaluate_tracking(pairs, labels.is_thing),
-    )
 
 
 def score(
@@ -269,8 +265,7 @@ def score(
             values = (semantic.miou, *semantic.consistency, semantic.fwiou, semantic.macc, semantic.pacc)
         case "objects" | "appearing_objects" | "expressions":
             objects = score_objects([_typed(part, ObjectPartial) for part in partials])
-            j, f = objects.j, objects.f
-            values = (j.mean, f.mean, objects.jf, j.recall, j.decay, f.recall, f.decay)[: len(spec.metrics)]
+            values = tuple(objects.by_metric[metric] for metric in spec.metrics)
         case "followed_objects":
             values = tuple(score_followed([_typed(part, FollowedPartial) for part in partials]).values())
     return {
@@ -293,6 +288,15 @@ def _pairs(prediction: Prediction, truth: Prediction) -> SegmentPairs:
     return count_segment_pairs(_typed(prediction, PanopticVideo), _typed(truth, PanopticVideo))
 
 
+def _evaluate_video_panoptic(pairs: SegmentPairs, labels: LabelSpace) -> VideoPanopticPartial:
+    """Judge one panoptic video by the overlaps of its segments."""
+    return VideoPanopticPartial(
+        video_id=pairs.video_id,
+        panoptic=evaluate_panoptic(pairs, len(labels.categories), VIDEO_WINDOWS),
+        tracking=evaluate_tracking(pairs, labels.is_thing),
+    )
+
+
 def _score_images(partials: Sequence[Partial], labels: LabelSpace) -> tuple[float, ...]:
     (quality,) = score_panoptic([_typed(part, PanopticPartial) for part in partials], labels.is_thing)
     groups = (quality.every, quality.things, quality.stuff)
@@ -303,16 +307,8 @@ def _score_video_panoptic(partials: Sequence[Partial], labels: LabelSpace) -> tu
     parts = [_typed(part, VideoPanopticPartial) for part in partials]
     qualities = score_panoptic([part.panoptic for part in parts], labels.is_thing)
     tracking = score_tracking([part.tracking for part in parts])
-    return (
-        mean_quality(qualities),
-        tracking.stq,
-        mean_quality(qualities, "things"),
-        mean_quality(qualities, "stuff"),
-        mean_quality(qualities[:-1]),
-        *(quality.every.pq for quality in qualities),
-        tracking.sq,
-        tracking.aq,
-    )
+    values = {**named_qualities(qualities), "stq": tracking.stq, "sq": tracking.sq, "aq": tracking.aq}
+    return tuple(values[metric] for metric in _VIDEO_METRICS)
 
 
 def _typed(value: object, kind: type[_Kind]) -> _Kind:

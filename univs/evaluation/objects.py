@@ -20,6 +20,7 @@ Protocol = Literal["davis", "mose", "appearing", "referring"]
 DAVIS, but an object counts from the first of these frames that shows it, on either side, if ground truth ever
 does. Objects that may appear late (YouTube-VOS) count after the first frame that shows them."""
 
+REGION_METRICS = ("j", "f", "jf", "j_recall", "j_decay", "f_recall", "f_decay")
 LabelMap = NDArray[np.uint8]
 """[H, W] object ids, 0 for none."""
 Box = tuple[slice, slice]
@@ -45,6 +46,13 @@ class ObjectScores:
     f: SequenceStatistics
     jf: float
     """Mean of the J mean and the F mean."""
+
+    @property
+    def by_metric(self) -> dict[str, float]:
+        """All of them, by ``REGION_METRICS``."""
+        j, f = self.j, self.f
+        values = (j.mean, f.mean, self.jf, j.recall, j.decay, f.recall, f.decay)
+        return dict(zip(REGION_METRICS, values, strict=True))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,7 +8,7 @@ explains the two special rows and columns.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from univs.evaluation.histogram import SPECIAL, UNLISTED, SegmentPairs, first_listed
 
 Group = Literal["every", "things", "stuff"]
+_GROUPS: Mapping[str, Group] = {"": "every", "_things": "things", "_stuff": "stuff"}
+"""By suffix of a metric's name."""
 VIDEO_WINDOWS = (1, 2, 4, 6, 8)
 """Window lengths of the VIPSeg scripts; the papers' text names the first four."""
 
@@ -108,6 +110,17 @@ def mean_quality(qualities: Sequence[WindowQuality], group: Group = "every") -> 
     values = [getattr(quality, group).pq for quality in qualities]
     seen = [value for value in values if not math.isnan(value)]
     return math.fsum(seen) / len(seen) if seen else math.nan
+
+
+def named_qualities(qualities: Sequence[WindowQuality]) -> dict[str, float]:
+    """Name VPQ over all windows (``vpq``), those of the papers (``vpq_1246``) and each one, also by group."""
+    values = {}
+    for suffix, group in _GROUPS.items():
+        values[f"vpq{suffix}"] = mean_quality(qualities, group)
+        values[f"vpq_1246{suffix}"] = mean_quality(qualities[:-1], group)
+        for quality in qualities:
+            values[f"vpq{quality.window}{suffix}"] = getattr(quality, group).pq
+    return values
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

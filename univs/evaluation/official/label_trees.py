@@ -184,8 +184,6 @@ def score_videos(
 def object_values(
     partials: Sequence[ObjectPartial], *, is_decay_mended: bool, metrics: Sequence[str]
 ) -> dict[str, float]:
-    """Give the percentages of the first of ``j, f, jf, j_recall, j_decay, f_recall, f_decay``."""
-    scores = score_objects(partials, is_decay_mended=is_decay_mended)
-    j, f = scores.j, scores.f
-    values = (j.mean, f.mean, scores.jf, j.recall, j.decay, f.recall, f.decay)
-    return in_percent(dict(zip(metrics, values, strict=False)))
+    """Give some of ``REGION_METRICS`` in percent."""
+    values = score_objects(partials, is_decay_mended=is_decay_mended).by_metric
+    return in_percent({metric: values[metric] for metric in metrics})

@@ -33,9 +33,8 @@ from univs.evaluation.official.panoptic_files import (
 )
 from univs.evaluation.panoptic import (
     VIDEO_WINDOWS,
-    Group,
     WindowQuality,
-    mean_quality,
+    named_qualities,
     score_panoptic,
 )
 from univs.evaluation.tracking import InstanceNumbering, TrackingQuality, evaluate_tracking, score_tracking
@@ -43,7 +42,12 @@ from univs.labels import LabelSpace
 
 _INDEX = "panoptic_gt_VIPSeg_val.json"
 _FIRST_THING = "first-thing"
-_GROUPS: Mapping[str, Group] = {"": "every", "_things": "things", "_stuff": "stuff"}
+_METRICS = (
+    *("vpq", "stq", "vpq_things", "vpq_stuff"),
+    *(f"vpq_1246{suffix}" for suffix in ("", "_things", "_stuff")),
+    *(f"vpq{window}{suffix}" for window in VIDEO_WINDOWS for suffix in ("", "_things", "_stuff")),
+    *("sq", "aq"),
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,16 +157,8 @@ def _by_stem(
 
 
 def _values(qualities: Sequence[WindowQuality], tracking: TrackingQuality) -> dict[str, float]:
-    values = {"vpq": mean_quality(qualities), "stq": tracking.stq}
-    for suffix, group in tuple(_GROUPS.items())[1:]:
-        values[f"vpq{suffix}"] = mean_quality(qualities, group)
-    for suffix, group in _GROUPS.items():
-        values[f"vpq_1246{suffix}"] = mean_quality(qualities[:-1], group)
-    for quality in qualities:
-        for suffix, group in _GROUPS.items():
-            values[f"vpq{quality.window}{suffix}"] = getattr(quality, group).pq
-    values |= {"sq": tracking.sq, "aq": tracking.aq}
-    return in_percent(values)
+    values = {**named_qualities(qualities), "stq": tracking.stq, "sq": tracking.sq, "aq": tracking.aq}
+    return in_percent({metric: values[metric] for metric in _METRICS})
 
 
 def _class_values(
@@ -181,16 +177,10 @@ def _class_values(
     return table
 
 
-def _metrics() -> tuple[str, ...]:
-    windows = [f"vpq{window}{suffix}" for window in VIDEO_WINDOWS for suffix in _GROUPS]
-    means = [f"vpq_1246{suffix}" for suffix in _GROUPS]
-    return ("vpq", "stq", "vpq_things", "vpq_stuff", *means, *windows, "sq", "aq")
-
-
 VIPSEG = OfficialBenchmark(
     name="vipseg",
     title="VIPSeg, video panoptic segmentation",
-    metrics=_metrics(),
+    metrics=_METRICS,
     primary="vpq",
     gt_layout=f"{_INDEX} and panomasksRGB/<video>/<frame>.png",
     pred_layout="pred.json and pan_pred/<video>/<frame>.png",
