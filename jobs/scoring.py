@@ -102,7 +102,7 @@ def score_files(config: ScoreConfig) -> Scored:
         ValueError: a file is missing or does not hold what it should; the line names it.
     """
     start = time.monotonic()
-    _keep_freed_memory()
+    keep_freed_memory()
     # One thread each; and threads that OpenCV has started would be missing in forked processes.
     cv2.setNumThreads(1)
     case = open_config(config)
@@ -118,7 +118,7 @@ def score_files(config: ScoreConfig) -> Scored:
     )
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Keep the allocator from handing freed memory back: for every frame anew, that costs half its decoding.
 
     glibc raises its limits for that once a larger block is freed; elsewhere nothing happens.

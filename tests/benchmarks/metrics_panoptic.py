@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 from table import Row, time_all
 
+from jobs.scoring import keep_freed_memory
 from univs.evaluation.official.case import Case, ScoreOptions
 from univs.evaluation.official.catalog import OFFICIAL, open_case
 
@@ -25,8 +26,6 @@ TOLERANCE = 1e-7
 SINGLE_TOLERANCE = 1e-3
 """Of percentages, against packages that count in single precision."""
 RECORDED_YARDSTICK_S = 0.64
-LARGEST_BLOCK_BYTES = 31 << 20
-"""Allocated once, as ``jobs.scoring`` does, so that freed memory is kept."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +73,7 @@ RECORDED = (
 
 def rows(case: Path, yardstick_s: float) -> list[Row]:
     """Measure ours and others in turn; refuse to compare where the values differ."""
-    np.empty(LARGEST_BLOCK_BYTES, np.uint8)
+    keep_freed_memory()
     with TemporaryDirectory() as folder:
         root = Path(folder)
         _link_vipseg(case / "vipseg", root / "vipseg")

@@ -91,21 +91,15 @@ def open_coco_panoptic(
     body = read_json(index)
     rows, found = index_rows(body, "image_id", index), index_rows(read_json(ours), "image_id", ours)
     refuse_unknown(ours, found, rows, "image_id")
-    true_pngs = need_pngs(index.with_suffix(""), _file_names(rows, index))
-    predicted = {number: found.get(number, NOTHING) for number in rows}
-    names = _file_names({number: row for number, row in predicted.items() if row is not NOTHING}, ours)
-    pngs = dict(zip((n for n in rows if n in found), pngs_in(ours.with_suffix(""), names), strict=True))
+    true_pngs = dict(zip(rows, need_pngs(index.with_suffix(""), _file_names(rows, index)), strict=True))
+    pngs = dict(zip(found, pngs_in(ours.with_suffix(""), _file_names(found, ours)), strict=True))
     images = tuple(
         PanopticItem(
             name=str(number),
-            truth=PanopticSide(source=index, rows=(row,), pngs=(true_png,)),
-            prediction=PanopticSide(
-                source=ours,
-                rows=(predicted[number] if pngs.get(number) else NOTHING,),
-                pngs=(pngs.get(number),),
-            ),
+            truth=_side(index, row, true_pngs[number]),
+            prediction=_side(ours, found.get(number, NOTHING), pngs.get(number)),
         )
-        for (number, row), true_png in zip(rows.items(), true_pngs, strict=True)
+        for number, row in rows.items()
     )
     missing = [image.name for image in images if image.prediction.pngs == (None,)]
     return CocoPanopticCase(
@@ -115,6 +109,10 @@ def open_coco_panoptic(
         missing=settle_missing(pred, missing, options.missing),
         mends=options.mends,
     )
+
+
+def _side(source: Path, row: Mapping[str, Any], png: Path | None) -> PanopticSide:
+    return PanopticSide(source=source, rows=(row if png else NOTHING,), pngs=(png,))
 
 
 def _index_of(folders: Sequence[Path], pattern: str) -> Path:
